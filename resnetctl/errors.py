@@ -1,0 +1,57 @@
+"""What a user's mistake is called, and how a name from outside is made safe to print.
+
+Every error that a user can cause or mend is a `ResnetctlError`: it says what is wrong and why, and its `hint`
+says how to mend it, with the command to run where there is one. The command line prints both and leaves with
+`exit_code`; any other exception is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_DATA = 3
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class ResnetctlError(ValueError):
+    """A failure that the user can understand and mend; exit code 1."""
+
+    exit_code = EXIT_FAILURE
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ResnetctlError):
+    """The command line, a recipe or a setting is not one that exists or fits; exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+
+class DataError(ResnetctlError):
+    """The data are not ready, incomplete or bad; exit code 3."""
+
+    exit_code = EXIT_DATA
+
+
+class CheckpointError(ResnetctlError):
+    """A checkpoint or a run folder is missing, damaged or does not fit; exit code 1."""
+
+
+def printable(name: object) -> str:
+    """`name` on one line, with control characters, bidirectional overrides and broken UTF-8 shown as escapes.
+
+    File and class names come from outside: a raw escape sequence in one would be obeyed by the terminal.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))
+
+
+def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:
+    """The closest of `known` to a misspelt `word`, or None where nothing is close."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return close[0] if close else None
