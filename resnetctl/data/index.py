@@ -1,0 +1,338 @@
+"""The index: for every sample, which bytes of which file it is, and its label.
+
+A sample is `length` bytes at `offset` in a *container*: a tar or zip that holds many samples, a packed shard, or an
+image file of its own (offset 0). One reader therefore serves all sources, nothing is extracted, and an index of
+1.28 million samples is opened by mapping one file.
+
+Samples are kept sorted by (label, name), and a name is `<class>/<file>` whatever the source was. So sample number i
+is the same picture however the data set is held, and a run can be resumed after moving from archives to shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnetctl.errors import DataError, printable
+from resnetctl.files import atomic_file, write_all
+
+FORMAT = 1
+STORED, DEFLATED = 0, 8  # the numbers of the zip format
+UNKNOWN_CRC = -1
+MAX_SAMPLE_BYTES = 256 << 20
+SPLITS = ("train", "val")
+
+_METADATA_KEY = "resnetctl"
+_MAX_HEADER_BYTES = 64 << 20
+_DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}
+_COLUMNS: dict[str, Any] = {
+    "container": np.int32,
+    "offset": np.int64,
+    "length": np.int64,
+    "method": np.uint8,
+    "label": np.int32,
+    "height": np.int32,  # 0: unknown
+    "width": np.int32,
+    "crc32": np.int64,  # of the image's own bytes; -1: unknown
+}
+_STRINGS = ("name", "container_name")
+
+
+class Record(NamedTuple):
+    """One sample as a source yields it. `name` is `<class>/<file>`; `container` is a path relative to the root."""
+
+    name: str
+    container: str
+    offset: int
+    length: int
+    label: int
+    height: int = 0
+    width: int = 0
+    method: int = STORED
+    crc32: int = UNKNOWN_CRC
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexInfo:
+    """What an index says of itself besides its samples."""
+
+    split: str
+    """`train` or `val`."""
+    source: str
+    """The kind of source, as `prepare --source` names it."""
+    root: str
+    """The folder that container paths are relative to: absolute, or relative to the index's own folder."""
+    classes: tuple[str, ...]
+    """Class folders or wnids in label order: the label is the position. Sorted as Python sorts strings."""
+    class_names: tuple[str, ...]
+    """What people call them, in the same order (equal to `classes` where nothing better is known)."""
+    incomplete: str | None = None
+    """What was missing when `--allow-incomplete` let it pass; None for a whole data set."""
+    notes: tuple[str, ...] = ()
+    """Facts worth keeping: a check that was overridden, labels taken from another table."""
+    fingerprint: str = ""
+    """sha256 of classes, names, labels and lengths: the same for the same pictures wherever they lie."""
+
+
+def index_path(data_root: Path, split: str) -> Path:
+    """Where the index of `split` lies in a data root."""
+    return data_root / f"{split}.index.safetensors"
+
+
+class IndexBuilder:
+    """Collects records in columns (about 80 bytes a sample and its names) and writes the index file."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[int]] = {k: array("q") for k in _COLUMNS}
+        self._names = bytearray()
+        self._name_ends: array[int] = array("q")
+        self._containers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._name_ends)
+
+    def add(self, record: Record) -> None:
+        """Append one sample. Names keep undecodable bytes of the file system (surrogateescape)."""
+        c = self._columns
+        c["container"].append(self._containers.setdefault(record.container, len(self._containers)))
+        c["offset"].append(record.offset)
+        c["length"].append(record.length)
+        c["method"].append(record.method)
+        c["label"].append(record.label)
+        c["height"].append(record.height)
+        c["width"].append(record.width)
+        c["crc32"].append(record.crc32)
+        self._names += os.fsencode(record.name)
+        self._name_ends.append(len(self._names))
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        """Samples per class, `[classes] int64`."""
+        return np.bincount(np.frombuffer(self._columns["label"], np.int64), minlength=classes)
+
+    def write(self, path: Path, info: IndexInfo) -> IndexInfo:
+        """Sort by (label, name), write atomically, and return `info` with its fingerprint.
+
+        Raises DataError where two samples have one name, or there is none at all.
+        """
+        from dataclasses import asdict, replace
+
+        from safetensors.numpy import save
+
+        count = len(self)
+        if not count:
+            raise DataError(f"the {info.split} split has no images", hint="look at what the source holds")
+        ends = np.frombuffer(self._name_ends, np.int64)
+        starts = np.concatenate(([0], ends[:-1]))
+        blob = bytes(self._names)
+        names = [blob[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True)]
+        labels = np.frombuffer(self._columns["label"], np.int64)
+        order = np.array(sorted(range(count), key=lambda i: (labels[i], names[i])), np.int64)
+        names = [names[i] for i in order.tolist()]
+        for i in range(1, count):
+            if names[i] == names[i - 1]:
+                raise DataError(
+                    f"the {info.split} split holds {printable(os.fsdecode(names[i]))} twice",
+                    hint="remove one of the two, then run prepare again",
+                )
+        arrays: dict[str, np.ndarray] = {
+            k: np.frombuffer(self._columns[k], np.int64)[order].astype(dtype) for k, dtype in _COLUMNS.items()
+        }
+        arrays |= _pack_strings("name", names)
+        arrays |= _pack_strings("container_name", [os.fsencode(c) for c in self._containers])
+        info = replace(info, fingerprint=_fingerprint(info.classes, arrays))
+        data = save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
+        with atomic_file(path) as fd:
+            write_all(fd, data)
+        return info
+
+
+def _pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:
+    blob = np.frombuffer(b"".join(strings) or b"\0", np.uint8)
+    return {f"{key}_bytes": blob, f"{key}_ends": np.cumsum([len(s) for s in strings], dtype=np.int64)}
+
+
+def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(list(classes)).encode())
+    for key in ("label", "length", "name_bytes", "name_ends"):
+        digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return digest.hexdigest()
+
+
+class Index:
+    """An index file, mapped. Columns are numpy arrays `[N]`; `index[i]` is sample i as a Record."""
+
+    def __init__(self, path: Path) -> None:
+        """Map and check the file at `path`. Raises DataError where it is missing, damaged or of another format."""
+        self.path = path
+        arrays, metadata = _map_safetensors(path)
+        try:
+            head = json.loads(metadata[_METADATA_KEY])
+            if head.pop("format") != FORMAT:
+                raise ValueError("another format version")
+            for key in ("classes", "class_names", "notes"):
+                head[key] = tuple(map(str, head[key]))
+            self.info = IndexInfo(**head)
+            self._check(arrays)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise _damaged(path, str(error)) from error
+        self.container: np.ndarray = arrays["container"]
+        self.offset: np.ndarray = arrays["offset"]
+        self.length: np.ndarray = arrays["length"]
+        self.method: np.ndarray = arrays["method"]
+        self.label: np.ndarray = arrays["label"]
+        self.height: np.ndarray = arrays["height"]
+        self.width: np.ndarray = arrays["width"]
+        self.crc32: np.ndarray = arrays["crc32"]
+        self._strings = {k: (arrays[f"{k}_bytes"], arrays[f"{k}_ends"]) for k in _STRINGS}
+        self.root = Path(os.path.normpath(path.parent / self.info.root))
+
+    def _check(self, arrays: dict[str, np.ndarray]) -> None:
+        wanted = _COLUMNS | {f"{k}_bytes": np.uint8 for k in _STRINGS} | {f"{k}_ends": np.int64 for k in _STRINGS}
+        for key, dtype in wanted.items():
+            if arrays[key].dtype != dtype or arrays[key].ndim != 1:
+                raise ValueError(f"{key} has the wrong type")
+        count, containers = len(arrays["label"]), len(arrays["container_name_ends"])
+        if not count or any(len(arrays[k]) != count for k in (*_COLUMNS, "name_ends")):
+            raise ValueError("columns of different lengths")
+        for key, low, high in (
+            ("label", 0, len(self.info.classes)),
+            ("container", 0, containers),
+            ("length", 0, MAX_SAMPLE_BYTES + 1),
+            ("offset", 0, 1 << 62),
+        ):
+            if arrays[key].min() < low or arrays[key].max() >= high:
+                raise ValueError(f"{key} out of range")
+        for key in _STRINGS:
+            ends = arrays[f"{key}_ends"]
+            if (np.diff(ends) < 0).any() or ends[0] < 0 or ends[-1] > len(arrays[f"{key}_bytes"]):
+                raise ValueError(f"{key} out of range")
+        if len(self.info.class_names) != len(self.info.classes) or self.info.split not in SPLITS:
+            raise ValueError("class names do not match classes")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def _string(self, key: str, i: int) -> str:
+        blob, ends = self._strings[key]
+        return os.fsdecode(blob[int(ends[i - 1]) if i else 0 : int(ends[i])].tobytes())
+
+    def name(self, i: int) -> str:
+        """`<class>/<file>` of sample i."""
+        return self._string("name", i)
+
+    def container_name(self, c: int) -> str:
+        """The path of container c relative to the root."""
+        return self._string("container_name", c)
+
+    def container_path(self, c: int) -> Path:
+        """Where container c lies."""
+        return self.root / self.container_name(c)
+
+    @property
+    def containers(self) -> int:
+        """How many containers there are."""
+        return len(self._strings["container_name"][1])
+
+    def __getitem__(self, i: int) -> Record:
+        return Record(
+            self.name(i),
+            self.container_name(int(self.container[i])),
+            *(int(a[i]) for a in (self.offset, self.length, self.label, self.height, self.width)),
+            int(self.method[i]),
+            int(self.crc32[i]),
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[i] for i in range(len(self)))
+
+    @cached_property
+    def _open_files(self) -> dict[int, int]:
+        return {}
+
+    def read(self, i: int) -> bytes:
+        """The image file of sample i, decompressed where it is stored deflated.
+
+        Raises DataError where the container is gone or ends early. Safe in a forked worker: it uses pread.
+        """
+        c, length = int(self.container[i]), int(self.length[i])
+        try:
+            data = self._pread(c, int(self.offset[i]), length)
+        except OSError as error:
+            raise DataError(
+                f"cannot read {printable(self.container_path(c))}: {error.strerror}",
+                hint="was the data set moved? run resnetctl prepare again",
+            ) from error
+        if len(data) != length:
+            raise DataError(
+                f"{printable(self.container_path(c))} ends before {printable(self.name(i))} does",
+                hint="the file was cut short after prepare: restore it, then run resnetctl prepare again",
+            )
+        if self.method[i] == STORED:
+            return data
+        try:
+            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            data = inflate.decompress(data, MAX_SAMPLE_BYTES)
+            if not inflate.eof:
+                raise zlib.error("the compressed data go on past their end")
+        except zlib.error as error:
+            raise DataError(f"{printable(self.name(i))} cannot be decompressed: {error}") from error
+        return data
+
+    def _pread(self, c: int, offset: int, length: int) -> bytes:
+        if self.containers > 4096:  # a file a sample: descriptors would run out
+            fd = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(fd, length, offset)
+            finally:
+                os.close(fd)
+        fd = self._open_files.get(c, -1)
+        if fd < 0:
+            if len(self._open_files) >= 128:
+                os.close(self._open_files.pop(next(iter(self._open_files))))
+            fd = self._open_files[c] = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(fd, length, offset)
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{printable(path)} is not a readable index: {printable(why)}", hint="run resnetctl prepare again")
+
+
+def _map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Every tensor of a safetensors file as a read-only mapped array, and its metadata; bounds are checked first."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if size < 8 or header_bytes > min(_MAX_HEADER_BYTES, size - 8):
+                raise _damaged(path, "its header is longer than the file")
+            header = json.loads(file.read(header_bytes))
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        metadata = header.pop("__metadata__", {})
+        arrays = {}
+        for key, entry in header.items():
+            begin, end = entry["data_offsets"]
+            dtype = np.dtype(_DTYPES[entry["dtype"]])
+            (count,) = entry["shape"]
+            if not 0 <= begin <= end <= size - 8 - header_bytes or end - begin != count * dtype.itemsize:
+                raise ValueError(f"{key} lies outside the file")
+            arrays[key] = np.frombuffer(data, dtype, count, 8 + header_bytes + begin)
+    except FileNotFoundError:
+        raise DataError(f"there is no index at {printable(path)}", hint="run: resnetctl prepare") from None
+    except OSError as error:
+        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(path, str(error)) from error
+    return arrays, metadata

@@ -1,0 +1,90 @@
+"""Writing so that a reader sees the old file or the new one, whole, and never two writers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnetctl.errors import ResnetctlError, printable
+
+_TEMP_SUFFIX = ".resnetctl-tmp"
+_TEMP_NAME = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_TEMP_SUFFIX))
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[int]:
+    """Yield the descriptor of a temporary file in `path`'s folder; on leaving, sync it and rename it to `path`.
+
+    On any exception the temporary file is removed and `path` is what it was. The file gets mode 0644 less the umask.
+    """
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
+    temp = Path(name)
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(fd, 0o644 & ~umask)
+        yield fd
+        os.fsync(fd)
+        os.close(fd)
+        fd = -1
+        temp.replace(path)
+        fsync_folder(path.parent)
+    except BaseException:
+        if fd >= 0:
+            os.close(fd)
+        temp.unlink(missing_ok=True)
+        raise
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """`os.write` until all of `data` is written; a full disk raises OSError."""
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[os.write(fd, view[: 1 << 30]) :]
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Replace `path` by `data`, all or nothing."""
+    with atomic_file(path) as fd:
+        write_all(fd, data.encode() if isinstance(data, str) else data)
+
+
+def sweep_temporary_files(folder: Path) -> None:
+    """Remove what a killed writer left in `folder`; call it only under the folder's lock."""
+    for entry in folder.iterdir():
+        if _TEMP_NAME.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
+            entry.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Hold the only writer's lock on `folder` (flock, so it goes with the process, however that ends).
+
+    Raises ResnetctlError where another process holds it.
+    """
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResnetctlError(
+                f"another resnetctl is {doing} in {printable(folder)}",
+                hint="wait for it to end, or stop it first",
+            ) from None
+        yield
+    finally:
+        os.close(fd)
