@@ -1,0 +1,235 @@
+"""Batches: item number in, uint8 pictures and labels out.
+
+A training item is one micro-batch of one step on one rank, and what it holds follows from its number alone. The
+number of workers, who fetches what, and where a run was resumed can therefore change nothing in it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from resnetctl.data.augment import draw, train_size
+from resnetctl.data.decode import centre, decode, resize
+from resnetctl.data.index import Index
+from resnetctl.data.order import SUBSTITUTE, key, stream
+from resnetctl.errors import DataError, ResnetctlError
+
+_SUBSTITUTES = 16  # unreadable in a row before giving up
+
+
+class Batch(NamedTuple):
+    """What a loader hands over."""
+
+    images: torch.Tensor
+    """`[B, 3, S, S] uint8`, channels last."""
+    labels: torch.Tensor
+    """`[B] int64`."""
+    unreadable: torch.Tensor
+    """`[K] int64`: samples that could not be read; in training others took their place, in evaluation they are black."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainView:
+    """How training looks at a data set; picklable, so that it reaches spawned workers too."""
+
+    index: Path
+    seed: int
+    epochs: int
+    global_batch: int
+    micro_batch: int
+    """Samples of one forward pass on one rank; divides the rank's share of the global batch."""
+    size: int
+    size_start: int
+    size_ramp: tuple[float, float]
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    hflip: float
+    interpolation: str
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.global_batch % self.world_size == 0
+        assert self.global_batch // self.world_size % self.micro_batch == 0
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a step on this rank."""
+        return self.global_batch // self.world_size // self.micro_batch
+
+    def size_at(self, step: int, count: int) -> int:
+        """The resolution of `step` in pixels: that of the epoch in which it begins."""
+        return train_size(
+            step * self.global_batch // count, self.epochs, self.size, self.size_start, self.size_ramp
+        )
+
+
+class TrainBatches(Dataset[Batch]):
+    """Micro-batch `item`: number `item % micro_batches` of step `item // micro_batches` on this rank."""
+
+    def __init__(self, view: TrainView) -> None:
+        self.view = view
+        self._index: Index | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"view": self.view, "_index": None}
+
+    @property
+    def index(self) -> Index:
+        """The index, mapped on first use in each process."""
+        if self._index is None:
+            self._index = Index(self.view.index)
+        return self._index
+
+    def samples(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(epoch [B] int64, sample [B] int64)` of a micro-batch."""
+        view = self.view
+        step, micro = divmod(item, view.micro_batches)
+        share = view.global_batch // view.world_size
+        start = step * view.global_batch + view.rank * share + micro * view.micro_batch
+        return stream(view.seed, len(self.index), start, start + view.micro_batch)
+
+    def __getitem__(self, item: int) -> Batch:
+        view, index = self.view, self.index
+        epoch, sample = self.samples(item)
+        draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
+        size = view.size_at(item // view.micro_batches, len(index))
+        images = torch.empty(
+            (len(sample), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last
+        )
+        labels = index.label[sample].astype(np.int64)
+        unreadable = []
+        for n in range(len(sample)):
+            picture, used = self._readable(int(epoch[n]), int(sample[n]), unreadable)
+            labels[n] = index.label[used]
+            h, w = picture.shape[1:]
+            box, flip = draws.box[n], draws.flip[n]
+            if used != sample[n] or (h, w) != (index.height[used], index.width[used]):
+                again = self._draw(epoch[n : n + 1], sample[n : n + 1], np.array([h]), np.array([w]))
+                box, flip = again.box[0], again.flip[0]
+            top, left, height, width = box.tolist()
+            crop = resize(picture[:, top : top + height, left : left + width], size, size, view.interpolation)
+            images[n] = crop.flip(2) if flip else crop
+        return Batch(images, torch.from_numpy(labels), torch.tensor(unreadable, dtype=torch.int64))
+
+    def _draw(self, epoch: np.ndarray, sample: np.ndarray, height: np.ndarray, width: np.ndarray) -> Any:
+        view = self.view
+        return draw(
+            view.seed,
+            epoch,
+            sample,
+            np.maximum(height, 1),  # 0 is unknown: drawn anew once the picture is decoded
+            np.maximum(width, 1),
+            scale=view.crop_scale,
+            ratio=view.crop_ratio,
+            hflip=view.hflip,
+        )
+
+    def _readable(self, epoch: int, sample: int, unreadable: list[int]) -> tuple[torch.Tensor, int]:
+        """The picture of `sample` or, where it cannot be read, of a substitute that its number and epoch decide."""
+        used = sample
+        for attempt in range(_SUBSTITUTES):
+            try:
+                return decode(self.index.read(used)), used
+            except DataError as error:
+                unreadable.append(used)
+                last = error
+            used = key(self.view.seed, SUBSTITUTE, epoch, sample, attempt) % len(self.index)
+        raise DataError(
+            f"{_SUBSTITUTES} images in a row cannot be read, the last one because: {last.message}",
+            hint="resnetctl verify lists what is wrong with the data set",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalView:
+    """How evaluation looks at a data set."""
+
+    index: Path
+    batch: int
+    resize: int
+    size: int
+    interpolation: str
+    rank: int = 0
+    world_size: int = 1
+
+
+class EvalBatches(Dataset[Batch]):
+    """Batch `item` of the samples in index order; the last one holds what is left."""
+
+    def __init__(self, view: EvalView) -> None:
+        self.view = view
+        self._index: Index | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"view": self.view, "_index": None}
+
+    @property
+    def index(self) -> Index:
+        """The index, mapped on first use in each process."""
+        if self._index is None:
+            self._index = Index(self.view.index)
+        return self._index
+
+    def items(self) -> range:
+        """The batches of this rank: each one belongs to exactly one rank."""
+        view = self.view
+        return range(view.rank, -(-len(self.index) // view.batch), view.world_size)
+
+    def __getitem__(self, item: int) -> Batch:
+        view = self.view
+        sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
+        images = torch.zeros(
+            (len(sample), 3, view.size, view.size), dtype=torch.uint8, memory_format=torch.channels_last
+        )
+        unreadable = []
+        for n, i in enumerate(sample):
+            try:
+                images[n] = centre(decode(self.index.read(i)), view.resize, view.size, view.interpolation)
+            except DataError:
+                unreadable.append(i)
+        labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
+        return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    # a terminal's Ctrl-C and torchrun's SIGTERM reach the whole process group: the trainer finishes its step, saves
+    # and stops, and needs its workers until then
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
+
+    Raises DataError from a worker as it is, and ResnetctlError where a worker dies.
+    """
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=items,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_leave_signals_to_the_trainer,
+        # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ResnetctlError(
+            f"a loader worker died: {str(error).splitlines()[0]}",
+            hint="look for an out-of-memory kill (dmesg) or a full /dev/shm (resnetctl info); then: resnetctl train --resume",
+        ) from error
