@@ -24,6 +24,13 @@ class ResnetctlError(ValueError):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.hint)  # so that the hint survives the way between processes
+
+
+def _rebuild(kind: type[ResnetctlError], message: str, hint: str | None) -> ResnetctlError:
+    return kind(message, hint=hint)
+
 
 class UsageError(ResnetctlError):
     """The command line, a recipe or a setting is not one that exists or fits; exit code 2."""

@@ -208,13 +208,26 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+class _ErrorsAsValues(Dataset[Any]):
+    """Hands a worker's ResnetctlError over as it is: DataLoader would turn it into a message with a traceback."""
+
+    def __init__(self, batches: Dataset[Batch]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, item: int) -> Any:
+        try:
+            return self.batches[item]
+        except ResnetctlError as error:
+            return error
+
+
 def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
 
     Raises DataError from a worker as it is, and ResnetctlError where a worker dies.
     """
     loader = DataLoader(
-        batches,
+        _ErrorsAsValues(batches),
         batch_size=None,
         sampler=items,
         num_workers=workers,
@@ -225,7 +238,10 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     try:
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, ResnetctlError):
+                raise batch
+            yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
