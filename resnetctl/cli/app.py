@@ -1,0 +1,171 @@
+"""The program: its commands, the options that all of them take, and the one `except` at the edge."""
+
+import errno
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+# typer carries its own click and exports no usage error by a public name
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption, UsageError
+from typer.core import TyperGroup, TyperOption
+
+from resnetctl import __version__
+from resnetctl.cli import console
+from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
+
+PROGRAM = "resnetctl"
+
+app = typer.Typer(
+    name=PROGRAM,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    suggest_commands=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _register() -> None:
+    import importlib
+
+    for panel, module, name in (
+        ("Data", "prepare", "prepare"),
+        ("Data", "verify", "verify"),
+        ("Training", "train", "train"),
+        ("Training", "eval", "eval_"),
+        ("Training", "recipe", "app"),
+        ("This machine", "info", "info"),
+        ("This machine", "completion", "completion"),
+    ):
+        try:
+            found = getattr(importlib.import_module(f"resnetctl.cli.{module}"), name)
+        except ImportError:
+            continue
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=module, rich_help_panel=panel)
+        else:
+            app.command(module, rich_help_panel=panel)(found)
+
+
+_register()
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        console.out().print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train a ResNet on ImageNet, or on your own image folders: from the archive to an evaluated model.
+
+    To begin: resnetctl prepare, then resnetctl train --epochs 10, then resnetctl eval.
+    """
+
+
+def _switch(letter: str, name: str, help_text: str) -> TyperOption:
+    def turn_on(ctx: typer.Context, param: Any, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            console.configure(**{name: True})
+
+    return TyperOption(
+        param_decls=[f"-{letter}", f"--{name}"], is_flag=True, expose_value=False, callback=turn_on, help=help_text
+    )
+
+
+def _add_switches(command: Any) -> None:
+    """Let `-q` and `-v` be given before a command's name or after it, wherever in the tree it stands."""
+    command.params += [
+        _switch("q", "quiet", "No notices and no progress; warnings and errors alone."),
+        _switch("v", "verbose", "More details on stderr."),
+    ]
+    if isinstance(command, TyperGroup):
+        for sub in command.commands.values():
+            _add_switches(sub)
+
+
+def build() -> Any:
+    """The whole command tree as click sees it."""
+    command = typer.main.get_command(app)
+    _add_switches(command)
+    return command
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and return the exit code; bugs of ours leave as the exceptions they are."""
+    try:
+        command = build()
+        with command.make_context(PROGRAM, args) as ctx:
+            command.invoke(ctx)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except NoArgsIsHelpError:
+        return EXIT_USAGE  # the help was printed when the exception was made
+    except ClickException as error:
+        console.show_error(_usage_error(error))
+        return EXIT_USAGE
+    except ResnetctlError as error:
+        console.show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.err().print("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _close_stdout()
+        return EXIT_FAILURE
+    except OSError as error:
+        mended = _os_error(error)
+        if mended is None:
+            raise
+        console.show_error(mended)
+        return mended.exit_code
+
+
+def _usage_error(error: ClickException) -> ResnetctlError:
+    """A wrong command line in the same words as every other error."""
+    message = error.message if isinstance(error, NoSuchOption) else error.format_message()
+    message, _, suggestion = " ".join(message.split()).partition(". Did you mean ")
+    if isinstance(error, NoSuchOption) and error.possibilities:
+        suggestion = f"{', '.join(error.possibilities)}?"
+    ctx = error.ctx if isinstance(error, UsageError) else None
+    hint = f"run: {ctx.command_path if ctx else PROGRAM} --help"
+    if suggestion:
+        hint = f"did you mean {suggestion.replace(chr(39), '')} Or {hint}"
+    return ResnetctlError(printable(message[:1].lower() + message[1:]).rstrip("."), hint=printable(hint))
+
+
+_OS_HINTS = {
+    errno.ENOSPC: "free some space there, or choose another place with --data or --runs",
+    errno.EDQUOT: "free some of your quota, or choose another place with --data or --runs",
+    errno.EACCES: "change the permissions, or choose another place with --data or --runs",
+    errno.EPERM: "change the permissions, or choose another place with --data or --runs",
+    errno.EROFS: "that file system is read-only: choose another place with --data or --runs",
+}
+
+
+def _os_error(error: OSError) -> ResnetctlError | None:
+    """What the machine refused, as an error with a hint; None for what a user cannot mend."""
+    if error.errno not in _OS_HINTS:
+        return None
+    where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=_OS_HINTS[error.errno])
+
+
+def _close_stdout() -> None:
+    """Send what is still buffered for a closed pipe nowhere, so that the interpreter does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> NoReturn:
+    """The entry point of the console script and of `python -m resnetctl`."""
+    sys.exit(run(sys.argv[1:]))

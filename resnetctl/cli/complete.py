@@ -1,0 +1,71 @@
+"""What TAB offers as values. None of these may import torch: a TAB has 100 ms."""
+
+import re
+from pathlib import Path
+
+import typer
+
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+_RECIPES = Path(__file__).parents[1] / "recipes"
+_SUMMARY = re.compile(r'^(?:summary|description)\s*=\s*"([^"\n]*)"', re.MULTILINE)
+
+Items = list[tuple[str, str]]
+
+
+def _starting(incomplete: str, items: Items) -> Items:
+    return [item for item in items if item[0].startswith(incomplete)]
+
+
+def recipe_names() -> list[str]:
+    """The names of the built-in recipes, sorted."""
+    return sorted(path.stem for path in _RECIPES.glob("*.toml"))
+
+
+def recipes(incomplete: str) -> Items:
+    """Built-in recipes with their summaries."""
+    return [(name, _summary(_RECIPES / f"{name}.toml")) for name in recipe_names() if name.startswith(incomplete)]
+
+
+def _summary(recipe: Path) -> str:
+    found = _SUMMARY.search(recipe.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def runs(ctx: typer.Context, incomplete: str) -> Items:
+    """Names of run folders under `--runs`, the newest first, after `latest`."""
+    from resnetctl.cli.options import DEFAULT_RUNS
+
+    root = Path(ctx.params.get("runs") or DEFAULT_RUNS)
+    try:
+        folders = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+        folders.sort(key=lambda p: -p.stat().st_mtime)
+    except OSError:
+        return []
+    names = ["latest"] if (root / "latest").exists() else []
+    return _starting(incomplete, [(name, "") for name in names + [p.name for p in folders]])
+
+
+def devices(incomplete: str) -> Items:
+    """Kinds of devices, and the NVIDIA ones that the kernel shows."""
+    items = [
+        ("auto", "what torch offers"),
+        ("cpu", ""),
+        ("cuda", "NVIDIA, or AMD with ROCm"),
+        ("mps", "Apple"),
+        ("xpu", "Intel"),
+    ]
+    numbers = sorted(int(p.name[6:]) for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit())
+    return _starting(incomplete, items + [(f"cuda:{n}", "") for n in numbers])
+
+
+def shells(incomplete: str) -> Items:
+    """Shells that `resnetctl completion` writes for."""
+    return _starting(incomplete, [(shell, "") for shell in SHELLS])
+
+
+def setting_keys(incomplete: str) -> Items:
+    """Keys of `--set`, each with its `=`."""
+    from resnetctl.recipe import keys
+
+    return _starting(incomplete, [(f"{key}=", "") for key in keys()])
