@@ -1,0 +1,345 @@
+"""Recipes in layers, and where each value came from.
+
+Each layer beats the one before: the defaults in `recipe_fields`, a preset in `recipes/*.toml`, the user's own TOML file
+(which may say `extends = "fast"`), and single values from flags and `--set key=value`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resnetctl.errors import CheckpointError, UsageError, did_you_mean, printable
+from resnetctl.recipe_fields import (
+    ABOUT,
+    ARCHITECTURES,
+    SECTIONS,
+    CheckpointRecipe,
+    DataRecipe,
+    ModelRecipe,
+    OptimizerRecipe,
+    Recipe,
+    RecipeError,
+    ScheduleRecipe,
+    TrainRecipe,
+    converted,
+    kinds,
+    show_value,
+    toml_value,
+    type_name,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "CheckpointRecipe",
+    "DataRecipe",
+    "ModelRecipe",
+    "OptimizerRecipe",
+    "Override",
+    "Recipe",
+    "RecipeError",
+    "ScheduleRecipe",
+    "TrainRecipe",
+    "differences",
+    "effective_lr",
+    "effective_warmup_epochs",
+    "keys",
+    "load_recipe",
+    "parse_set",
+    "recipe_from_dict",
+    "recipe_names",
+    "recipe_to_dict",
+    "recipe_to_toml",
+    "value_of",
+]
+
+_PRESETS = Path(__file__).parent / "recipes"
+_MAX_FILE_BYTES = 1 << 20
+_MAX_EXTENDS = 8
+
+
+class Override(NamedTuple):
+    """One value from outside the recipe, such as a flag's: `section.key`, the value, and who gave it."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+class _Layer(NamedTuple):
+    about: dict[str, Any]
+    values: dict[str, Any]
+    origin: str
+
+
+def keys() -> list[str]:
+    """Every `section.key`, in the order in which a recipe shows them."""
+    return [f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)]
+
+
+def recipe_names() -> list[str]:
+    """The presets' names."""
+    return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def value_of(recipe: Recipe, key: str) -> Any:
+    """The value at `section.key`."""
+    section, name = key.split(".")
+    return getattr(getattr(recipe, section), name)
+
+
+def effective_lr(recipe: Recipe) -> float:
+    """The peak learning rate in use: `lr`, scaled linearly where it is stated for another global batch."""
+    optimizer = recipe.optimizer
+    return optimizer.lr * recipe.train.global_batch / optimizer.lr_batch if optimizer.lr_batch else optimizer.lr
+
+
+def effective_warmup_epochs(recipe: Recipe) -> float:
+    """Epochs of warm-up in use: at most half of the run."""
+    return min(recipe.schedule.warmup_epochs, recipe.train.epochs / 2)
+
+
+def differences(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
+    """(key, value in `a`, value in `b`) for each value that differs."""
+    return [(key, value_of(a, key), value_of(b, key)) for key in keys() if value_of(a, key) != value_of(b, key)]
+
+
+# --- reading layers -------------------------------------------------------------------------------------------------
+
+
+def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override, ...] = ()) -> Recipe:
+    """A preset by its name, or a TOML file by its path, with `overrides` on top (a later one wins).
+
+    Where a layer gives `optimizer.lr` and not `optimizer.lr_batch`, the rate given is the rate used. Raises UsageError
+    naming every unknown key and every value that cannot be, with its origin.
+    """
+    layers = _file_layers(name_or_path)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[tuple[str, str]] = []
+    about: dict[str, Any] = {}
+    for layer in layers:
+        _apply(layer.values, dict.fromkeys(layer.values, layer.origin), values, origins, problems)
+        # a file that changes a preset has not its published result
+        about = {**about, "published": "", **layer.about}
+    given = {override.key: override for override in overrides}
+    _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
+    return _build(about, values, origins, problems)
+
+
+def _apply(
+    layer: dict[str, Any],
+    layer_origins: dict[str, str],
+    values: dict[str, Any],
+    origins: dict[str, str],
+    problems: list[tuple[str, str]],
+) -> None:
+    """Lay `layer` over `values`; keys that do not exist become problems."""
+    known = keys()
+    layer, layer_origins = dict(layer), dict(layer_origins)
+    if "optimizer.lr" in layer and "optimizer.lr_batch" not in layer and values.get("optimizer.lr_batch"):
+        layer["optimizer.lr_batch"] = 0
+        layer_origins["optimizer.lr_batch"] = f"{layer_origins['optimizer.lr']}: a rate that is given is the rate used"
+    for key, value in layer.items():
+        if key in known:
+            values[key], origins[key] = value, layer_origins[key]
+        else:
+            problems.append((printable(key), f"no such value{_suggestion(key)} (from {printable(layer_origins[key])})"))
+
+
+def _suggestion(key: str) -> str:
+    """ ", did you mean …?" by the whole key, or by its last part where the section is missing or wrong."""
+    last = key.rpartition(".")[2]
+    same_name = [known for known in keys() if known.rpartition(".")[2] == last]
+    close = same_name[0] if same_name else did_you_mean(key, keys())
+    if close is None:
+        name = did_you_mean(last, [known.rpartition(".")[2] for known in keys()])
+        close = next((known for known in keys() if known.rpartition(".")[2] == name), None)
+    return f"; did you mean {close}?" if close else ""
+
+
+def _build(
+    about: dict[str, Any], values: dict[str, Any], origins: dict[str, str], problems: list[tuple[str, str]]
+) -> Recipe:
+    """The recipe of all layers' `values`; raises RecipeError with everything that is wrong."""
+    sections: dict[str, Any] = {}
+    for section, kind in SECTIONS.items():
+        given = {f.name: values[key] for f in fields(kind) if (key := f"{section}.{f.name}") in values}
+        missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in given]
+        problems += [(f"{section}.{name}", "not given, and it has no default") for name in missing]
+        if missing:
+            continue
+        try:
+            sections[section] = kind(**given)
+        except RecipeError as error:
+            for key, text in error.problems:
+                problems.append((key, f"{text} (from {printable(origins.get(key, 'default'))})"))
+    texts: dict[str, Any] = {}
+    for name in ABOUT:
+        try:
+            texts[name] = converted(about.get(name, [] if name == "notes" else ""), kinds(Recipe)[name])
+        except TypeError:
+            problems.append((name, f"{show_value(about[name])} is not {type_name(kinds(Recipe)[name])}"))
+    if problems:
+        raise RecipeError(problems, hint="every value and what it means: resnetctl recipe show small")
+    return Recipe(**texts, **sections, origins={key: origins.get(key, "default") for key in keys()})
+
+
+def _file_layers(name_or_path: str) -> list[_Layer]:
+    """The file and all that it extends, the deepest first."""
+    layers: list[_Layer] = []
+    wanted, folder = name_or_path, Path()
+    while True:
+        is_path = wanted.endswith(".toml") or "/" in wanted
+        path = folder / Path(wanted).expanduser() if is_path else _PRESETS / f"{wanted}.toml"
+        if not is_path and wanted not in recipe_names():
+            close = did_you_mean(wanted, recipe_names())
+            raise UsageError(
+                f"no recipe is called {printable(wanted)}" + (f"; did you mean {close}?" if close else ""),
+                hint="resnetctl recipe list shows all; a file of your own is given as its path, ending in .toml",
+            )
+        table = _read_toml(path)
+        extends = table.pop("extends", None)
+        layers.insert(0, _layer(table, path, path.name if is_path else f"recipe {wanted}"))
+        if extends is None:
+            return layers
+        if not isinstance(extends, str) or len(layers) == _MAX_EXTENDS:
+            raise UsageError(f"{printable(path)}: `extends` must name one recipe, at most {_MAX_EXTENDS} deep")
+        wanted, folder = extends, path.parent
+
+
+def _layer(table: dict[str, Any], path: Path, origin: str) -> _Layer:
+    about = {name: table.pop(name) for name in ABOUT if name in table}
+    about.setdefault("name", path.stem)
+    values: dict[str, Any] = {}
+    for section, entries in table.items():
+        if isinstance(entries, dict):
+            values |= {f"{section}.{name}": value for name, value in entries.items()}
+        else:
+            values[section] = entries
+    return _Layer(about, values, origin)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"the recipe {printable(path)} cannot be read: {error.strerror}",
+            hint="resnetctl recipe list shows the built-in ones",
+        ) from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise UsageError(f"{printable(path)} is over 1 MiB, which no recipe is")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{printable(path)} is not TOML: {printable(error)}",
+            hint="a file to start from: resnetctl recipe show small --toml",
+        ) from None
+
+
+# --- one value from the command line --------------------------------------------------------------------------------
+
+
+def parse_set(text: str) -> Override:
+    """`section.key=value` as an Override. The value is TOML; texts need no quotes and lists no brackets.
+
+    Raises UsageError where there is no `=`, no such key, or the value is of another type.
+    """
+    key, equals, value = (part.strip() for part in text.partition("="))
+    hint = "resnetctl recipe show small lists every key"
+    if not equals:
+        raise UsageError(
+            f"--set {printable(text)} is not of the form key=value", hint="for example --set optimizer.lr=0.1"
+        )
+    if key not in keys():
+        raise UsageError(f"--set {printable(key)}: no such value{_suggestion(key)}", hint=hint)
+    section, name = key.split(".")
+    kind = kinds(SECTIONS[section])[name]
+    try:
+        return Override(key, converted(_parse_value(value, kind), kind), "--set")
+    except TypeError:
+        raise UsageError(
+            f"--set {key}={printable(value)}: it must be {type_name(kind)}", hint=f"resnetctl recipe show small; {hint}"
+        ) from None
+
+
+def _parse_value(text: str, kind: Any) -> Any:
+    import tomllib
+
+    if kind is str and text[:1] not in ("'", '"'):
+        return text
+    for form in (text, f"[{text}]" if kind not in (bool, int, float, str) else text):
+        try:
+            table = tomllib.loads(f"v = {form}")
+        except (ValueError, RecursionError):
+            continue
+        if list(table) == ["v"]:
+            return table["v"]
+    try:
+        # TOML knows neither ".1" nor "1."
+        return float(text) if kind is float else text
+    except ValueError:
+        return text
+
+
+# --- writing and reading back ---------------------------------------------------------------------------------------
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """The whole recipe as a recipe file; a comment behind each value says where it came from."""
+    lines = [f"{name} = {toml_value(getattr(recipe, name))}" for name in ABOUT if name != "notes"]
+    lines += ["notes = [", *(f"    {toml_value(note)}," for note in recipe.notes), "]"]
+    for section, kind in SECTIONS.items():
+        lines += ["", f"[{section}]"]
+        for f in fields(kind):
+            key = f"{section}.{f.name}"
+            lines.append(
+                f"{f.name} = {toml_value(value_of(recipe, key))}  # from {printable(recipe.origins.get(key, '?'))}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The whole recipe, with origins, as JSON takes it."""
+    document: dict[str, Any] = {name: _plain(getattr(recipe, name)) for name in ABOUT}
+    for section, kind in SECTIONS.items():
+        document[section] = {f.name: _plain(value_of(recipe, f"{section}.{f.name}")) for f in fields(kind)}
+    return {**document, "origins": dict(recipe.origins)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def recipe_from_dict(document: Any) -> Recipe:
+    """The recipe that `recipe_to_dict` wrote, every value checked again. Raises CheckpointError where it is not one."""
+    if not isinstance(document, dict):
+        raise CheckpointError("the checkpoint's recipe is not a table of values")
+    values: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
+    for name, entries in document.items():
+        if name in SECTIONS and isinstance(entries, dict):
+            values |= {f"{name}.{key}": value for key, value in entries.items()}
+        elif name not in (*ABOUT, "origins"):
+            problems.append((printable(name)[:80], "no recipe of this version has it"))
+    origins = document.get("origins", {})
+    if not isinstance(origins, dict) or not all(isinstance(o, str) and len(o) <= 10_000 for o in origins.values()):
+        problems.append(("origins", "they are not a table of texts"))
+        origins = {}
+    read: dict[str, Any] = {}
+    read_origins: dict[str, str] = {}
+    _apply(values, {key: origins.get(key, "default") for key in values}, read, read_origins, problems)
+    problems += [(key, "it is missing") for key in keys() if key not in read]
+    try:
+        return _build({name: document[name] for name in ABOUT if name in document}, read, read_origins, problems)
+    except RecipeError as error:
+        raise CheckpointError(
+            f"the checkpoint's recipe is not valid: {error.message}",
+            hint="it was written by another version of resnetctl, or changed since",
+        ) from None
