@@ -1,0 +1,94 @@
+"""Which device computes, and in which arithmetic."""
+
+from __future__ import annotations
+
+import shutil
+
+import torch
+
+from resnetctl.errors import UsageError, did_you_mean
+
+KINDS = ("auto", "cuda", "xpu", "mps", "cpu")  # ROCm's devices are called cuda in torch
+
+
+def available() -> list[str]:
+    """The kinds of device that work here, the fastest first."""
+    kinds = []
+    if torch.cuda.is_available():
+        kinds.append("cuda")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        kinds.append("xpu")
+    if torch.backends.mps.is_available():
+        kinds.append("mps")
+    return [*kinds, "cpu"]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` or a torch device such as `cuda:1`. Raises UsageError where it does not exist here."""
+    here = available()
+    if name == "auto":
+        return torch.device(here[0])
+    kind, _, number = name.partition(":")
+    if kind not in KINDS or (number and not number.isdecimal()):
+        close = did_you_mean(kind, KINDS)
+        raise UsageError(
+            f"unknown device {name!r}" + (f": did you mean {close}?" if close else ""),
+            hint=f"one of {', '.join(KINDS)}, with a number where there are several (cuda:1)",
+        )
+    if kind not in here:
+        raise UsageError(
+            f"torch finds no {kind} device on this machine",
+            hint=f"--device auto takes {here[0]} here; resnetctl info shows what there is",
+        )
+    count = torch.get_device_module(kind).device_count() if kind in ("cuda", "xpu") else 1
+    if number and int(number) >= count:
+        raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
+    return torch.device(name)
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The autocast type: `auto` is bf16 where the hardware has it, else fp16 on CUDA, else fp32.
+
+    Raises UsageError where fp16 is asked for without CUDA: small gradients need the loss scaler, which is CUDA's.
+    """
+    if wanted == "auto":
+        if _fast_bf16(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if wanted == "fp16" and device.type != "cuda":
+        raise UsageError(f"fp16 needs a CUDA device, and this run is on {device.type}", hint="--set train.precision=bf16")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wanted]
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    match device.type:
+        case "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        case "xpu":
+            return True
+        case "cpu":
+            return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+def compile_or_why_not(wanted: str, device: torch.device) -> str | None:
+    """None where the model is to be compiled, else the reason why it is not ("" for none worth telling)."""
+    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
+        return ""
+    if not any(shutil.which(c) for c in ("cc", "gcc", "clang")):
+        if wanted == "on":
+            raise UsageError(
+                "train.compile is on, but there is no C compiler, which torch.compile needs",
+                hint="install gcc (Debian: apt-get install gcc libc6-dev), or --set train.compile=off",
+            )
+        return "torch.compile is off because there is no C compiler: install gcc for a faster step"
+    return None
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type != "cpu":
+        torch.get_device_module(device.type).synchronize()

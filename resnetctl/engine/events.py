@@ -1,0 +1,126 @@
+"""What a run tells while it goes on. The engine yields these and prints nothing; renderers show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Everything is built, the first step comes next."""
+
+    run: Path
+    recipe: str
+    arch: str
+    device: str
+    precision: str
+    compiled: bool
+    workers: int
+    world_size: int
+    global_batch: int
+    micro_batch: int
+    train_images: int
+    val_images: int
+    classes: int
+    epochs: int
+    steps: int
+    first_step: int
+    """0, or where a resumed run goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """Progress, at most a few times a second, and always when the loss was read."""
+
+    step: int
+    steps: int
+    epoch: float
+    epochs: int
+    epoch_step: int
+    """Steps done in this epoch."""
+    epoch_steps: int
+    loss: float | None
+    """Mean training loss since the last reading; None between readings."""
+    lr: float
+    size: int
+    """Resolution in pixels."""
+    images_per_second: float
+    """In this process's world since the last reading."""
+    waiting: float
+    """Share of the time in which the step waited for data, 0 to 1."""
+    eta_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningLoss:
+    """Mean loss of the last mini-batches of an epoch, where the recipe asks for it."""
+
+    epoch: int
+    """From 1."""
+    mini_batch: int
+    """In this epoch, from 1."""
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """Progress of an evaluation."""
+
+    images: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The validation split was measured after `step` steps."""
+
+    step: int
+    epoch: int
+    """Epochs done."""
+    top1: float
+    """Percent."""
+    top5: float
+    loss: float
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint was committed."""
+
+    step: int
+    path: Path
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something the user should know; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run ended: all steps done, or stopped by a signal after a save."""
+
+    run: Path
+    step: int
+    steps: int
+    top1: float | None
+    """Percent, of the last evaluation."""
+    top5: float | None
+    seconds: float
+    images_per_second: float
+    waiting: float
+    checkpoint: Path
+    unreadable: tuple[str, ...]
+    """Names of images that could not be read and were replaced."""
+    stopped_by: int | None = None
+    """The signal's number, None where the run is complete."""
+
+
+Event = Started | Stepped | RunningLoss | Evaluating | Evaluated | Saved | Notice | Finished

@@ -1,0 +1,148 @@
+"""A run's folder: `runs/<name>/` with recipe.toml, metrics.jsonl and checkpoints/, and `runs/latest`.
+
+metrics.jsonl holds one JSON object a line: `{"kind": "train", "step", "epoch", "loss", "lr", …}` each time the loss
+is read, `{"kind": "eval", "step", "epoch", "top1", "top5", "loss", "images", …}` after each evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnetctl.errors import CheckpointError, UsageError, did_you_mean, printable
+from resnetctl.files import fsync_folder, write_atomically
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with where each value came from."""
+        return self.folder / "recipe.toml"
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one object to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def sync_metrics(self) -> None:
+        """Make the lines so far survive a power cut; before the checkpoint that continues after them."""
+        if self.metrics.exists():
+            with self.metrics.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def trim_metrics(self, step: int, *, evaluated: bool) -> None:
+        """Drop what was logged after `step`, and an evaluation at `step` unless it was part of the checkpoint."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                at, kind = int(entry["step"]), entry["kind"]
+            except (ValueError, KeyError, TypeError):
+                continue  # the half line of a killed writer
+            if at < step or (at == step and (kind != "eval" or evaluated)):
+                kept.append(line)
+        write_atomically(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def check_name(name: str) -> str:
+    """A run's name as a folder name. Raises UsageError where it could not be one, or would be a path."""
+    if not _NAME.fullmatch(name) or name == LATEST:
+        raise UsageError(
+            f"{printable(name)!r} cannot be a run's name",
+            hint="letters, digits and . _ + - (starting with a letter or digit), and not 'latest'",
+        )
+    return name
+
+
+def create_run(root: Path, name: str | None, recipe_name: str) -> Run:
+    """A new folder under `root`. Raises UsageError where the name is taken: a run is never overwritten."""
+    if name is not None:
+        folder = root / check_name(name)
+        if folder.exists():
+            raise UsageError(
+                f"there is already a run {printable(folder)}",
+                hint=f"continue it with: resnetctl train --resume {name}; or choose another --name",
+            )
+    else:
+        stem = re.sub(r"[^A-Za-z0-9._+-]", "-", recipe_name).lstrip("._+-") or "run"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = root / f"{stem}-{stamp}"
+        for n in range(2, 1000):
+            if not folder.exists():
+                break
+            folder = root / f"{stem}-{stamp}-{n}"
+    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir()
+    fsync_folder(root)
+    return Run(folder)
+
+
+def point_latest(root: Path, run: Run) -> None:
+    """Let `root/latest` lead to `run`: a relative symbolic link, swapped atomically."""
+    temp = root / f".latest-{os.getpid()}"
+    temp.unlink(missing_ok=True)
+    temp.symlink_to(run.name)
+    temp.replace(root / LATEST)
+
+
+def runs(root: Path) -> list[Run]:
+    """The runs under `root`, the one touched last first."""
+    if not root.is_dir():
+        return []
+    found = [
+        Run(p) for p in root.iterdir() if p.is_dir() and not p.is_symlink() and (p / "checkpoints").is_dir()
+    ]
+    return sorted(found, key=lambda r: r.checkpoints.stat().st_mtime, reverse=True)
+
+
+def find_run(root: Path, which: str | None) -> Run:
+    """The latest run, or the one called (or lying at) `which`. Raises CheckpointError where there is none."""
+    if which is None or which == LATEST:
+        link = root / LATEST
+        if link.is_symlink():
+            name = os.readlink(link)
+            if _NAME.fullmatch(name) and (root / name / "checkpoints").is_dir():
+                return Run(root / name)
+        found = runs(root)
+        if not found:
+            raise CheckpointError(f"there is no run in {printable(root)}", hint="start one with: resnetctl train")
+        return found[0]
+    for folder in (root / which if _NAME.fullmatch(which) else None, Path(which)):
+        if folder is not None and (folder / "checkpoints").is_dir():
+            return Run(Path(os.path.normpath(folder)))
+    names = [r.name for r in runs(root)]
+    close = did_you_mean(which, names)
+    raise CheckpointError(
+        f"there is no run or checkpoint {printable(which)}" + (f": did you mean {close}?" if close else ""),
+        hint=f"runs in {printable(root)}: {', '.join(names[:5]) or 'none'}",
+    )
