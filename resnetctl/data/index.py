@@ -120,6 +120,10 @@ class IndexBuilder:
         """Samples per class, `[classes] int64`."""
         return np.bincount(np.frombuffer(self._columns["label"], np.int64), minlength=classes)
 
+    def total_bytes(self) -> int:
+        """Bytes of all the image files together, as they lie on the disk."""
+        return int(np.frombuffer(self._columns["length"], np.int64).sum())
+
     def write(self, path: Path, info: IndexInfo) -> IndexInfo:
         """Sort by (label, name), write atomically, and return `info` with its fingerprint.
 

@@ -1,0 +1,132 @@
+"""The data set of a data root: `dataset.json`, which `prepare` writes last, and the two indexes it vouches for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnetctl.data.index import Index, index_path
+from resnetctl.errors import DataError, printable
+from resnetctl.files import write_atomically
+
+DATASET_FILE = "dataset.json"
+_OURS = "resnetctl "
+_PREPARE = "run: resnetctl prepare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What `prepare` made of a data root."""
+
+    root: Path
+    """The data root: the folder with `dataset.json` and the indexes."""
+    name: str
+    """What the data set is called, such as `imagenet-1k` or the name of its folder."""
+    source: str
+    """The kind of source, as `prepare --source` names it."""
+    recipe: str | None
+    """The recipe that suits it, or None where the size of the images and of the set should decide."""
+    classes: int
+    train_images: int
+    val_images: int
+    """0 where there is no val split."""
+    created_by: str
+    """`resnetctl` and its version."""
+    incomplete: str | None
+    """What was missing when `--allow-incomplete` let it pass; None for a whole data set."""
+    fingerprints: dict[str, str]
+    """Split to the fingerprint of its index: an index from another prepare is noticed."""
+
+    def train(self) -> Index:
+        """The train index, mapped."""
+        return self.open("train")
+
+    def val(self) -> Index:
+        """The val index, mapped. Raises DataError where the data set has none."""
+        return self.open("val")
+
+    def open(self, split: str) -> Index:
+        """The index of `split`, mapped; DataError where it is missing or belongs to another prepare."""
+        if split not in self.fingerprints:
+            raise DataError(
+                f"the data set in {printable(self.root)} has no {split} split",
+                hint=f"put a {split}/ folder with the same class folders beside the other, then {_PREPARE}",
+            )
+        index = Index(index_path(self.root, split))
+        if index.info.fingerprint != self.fingerprints[split]:
+            raise DataError(
+                f"{printable(index.path)} is not the index that {DATASET_FILE} was written with",
+                hint=f"prepare was interrupted; {_PREPARE}",
+            )
+        return index
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file at `path` is a `dataset.json` that this program wrote (others use the name too)."""
+    try:
+        return _is_ours(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_ours(content: Any) -> bool:
+    return isinstance(content, dict) and str(content.get("created_by", "")).startswith(_OURS)
+
+
+def created_by() -> str:
+    """What `created_by` says in the files of this version."""
+    from resnetctl import __version__
+
+    return _OURS + __version__
+
+
+def load_dataset(data_root: Path) -> Dataset:
+    """Read `dataset.json` of `data_root`. Raises DataError where it is missing, damaged or another program's."""
+    path = data_root / DATASET_FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        hint = f"{_PREPARE} (with --source sample to start with the bundled images)"
+        raise DataError(f"no data set is prepared in {printable(data_root)}", hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
+    if not _is_ours(content):
+        raise DataError(
+            f"{printable(path)} was not written by resnetctl",
+            hint="choose another data root with --data, and run resnetctl prepare SOURCE --data ROOT",
+        )
+    try:
+        return Dataset(
+            root=data_root,
+            name=str(content["name"]),
+            source=str(content["source"]),
+            recipe=None if content["recipe"] is None else str(content["recipe"]),
+            classes=int(content["classes"]),
+            train_images=int(content["train"]),
+            val_images=int(content["val"]),
+            created_by=str(content["created_by"]),
+            incomplete=None if content["incomplete"] is None else str(content["incomplete"]),
+            fingerprints={str(k): str(v) for k, v in content["fingerprints"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
+
+
+def save_dataset(dataset: Dataset) -> None:
+    """Write `dataset.json` into its root, atomically."""
+    content = {
+        "name": dataset.name,
+        "source": dataset.source,
+        "recipe": dataset.recipe,
+        "classes": dataset.classes,
+        "train": dataset.train_images,
+        "val": dataset.val_images,
+        "created_by": dataset.created_by,
+        "incomplete": dataset.incomplete,
+        "fingerprints": dataset.fingerprints,
+    }
+    write_atomically(dataset.root / DATASET_FILE, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,74 @@
+"""The bundled sample: a balanced part of Fashion-MNIST (`data/sample/ORIGIN.md` tells where it comes from)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from resnetctl.data.index import Record
+from resnetctl.data.sources import SourceData
+from resnetctl.data.zipindex import zip_members
+from resnetctl.errors import DataError, printable
+from resnetctl.files import sweep_temporary_files, write_atomically
+from resnetctl.progress import Progress
+
+_CLASSES = {
+    "0-t-shirt-top": "T-shirt/top",
+    "1-trouser": "trouser",
+    "2-pullover": "pullover",
+    "3-dress": "dress",
+    "4-coat": "coat",
+    "5-sandal": "sandal",
+    "6-shirt": "shirt",
+    "7-sneaker": "sneaker",
+    "8-bag": "bag",
+    "9-ankle-boot": "ankle boot",
+}
+_PER_CLASS = {"train": 200, "val": 50}
+_SIDE = 28  # every image is 28 × 28
+_FOLDER = "sample"  # inside the data root
+_BUNDLED = Path(__file__).parent.parent / "sample"
+
+
+def recognise(path: Path) -> bool:
+    """Never: the sample is asked for by name."""
+    return False
+
+
+def open_source(path: Path, data_root: Path) -> SourceData:
+    """Put the bundled archives, with their licence, into `data_root`, and tell what they hold; `path` is not read."""
+    _copy_to(data_root / _FOLDER)
+    return SourceData(
+        name="fashion-mnist-sample",
+        root=data_root,
+        classes=tuple(_CLASSES),
+        class_names=tuple(_CLASSES.values()),
+        splits={split: partial(_records, data_root, split) for split in _PER_CLASS},
+        expected={split: [count] * len(_CLASSES) for split, count in _PER_CLASS.items()},
+        recipe="small",
+    )
+
+
+def _copy_to(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    sweep_temporary_files(folder)
+    for origin in sorted(_BUNDLED.iterdir()):
+        data, copy = origin.read_bytes(), folder / origin.name
+        if not copy.is_symlink() and not copy.exists():
+            write_atomically(copy, data)
+        elif copy.is_symlink() or copy.read_bytes() != data:
+            raise DataError(
+                f"{printable(copy)} is in the way: it is not the file that belongs there",
+                hint="move it, or choose another data root with --data",
+            )
+
+
+def _records(data_root: Path, split: str, progress: Progress) -> Iterator[Record]:
+    archive = f"{_FOLDER}/{split}.zip"
+    labels = {folder: label for label, folder in enumerate(_CLASSES)}
+    total = len(_CLASSES) * _PER_CLASS[split]
+    for done, m in enumerate(zip_members(data_root / archive), 1):
+        label = labels[m.name.partition("/")[0]]
+        yield Record(m.name, archive, m.offset, m.length, label, _SIDE, _SIDE, m.method, m.crc32)
+        progress(f"indexing {split}", done, total)
