@@ -34,8 +34,7 @@ def cli(tmp_path: Path) -> Cli:
             timeout=timeout,
             input=input,
             stdin=None if input is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
         )
         if not traceback_expected:

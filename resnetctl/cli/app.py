@@ -12,7 +12,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOpt
 from typer.core import TyperGroup, TyperOption
 
 from resnetctl import __version__
-from resnetctl.cli import console
+from resnetctl.cli import completion, console
 from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
 
 PROGRAM = "resnetctl"
@@ -53,8 +53,8 @@ def _register() -> None:
 _register()
 
 
-def _show_version(value: bool) -> None:
-    if value:
+def _show_version(ctx: typer.Context, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         console.out().print(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
@@ -103,6 +103,8 @@ def run(args: list[str]) -> int:
     """Run one command line and return the exit code; bugs of ours leave as the exceptions they are."""
     try:
         command = build()
+        if completion.VARIABLE in os.environ:
+            return completion.respond(command, os.environ[completion.VARIABLE])
         with command.make_context(PROGRAM, args) as ctx:
             command.invoke(ctx)
         sys.stdout.flush()

@@ -1,0 +1,216 @@
+"""`resnetctl completion SHELL`, and the answer to a TAB.
+
+The scripts hold no list of commands: they ask the program itself at every TAB. The protocol is ours, since typer's
+cannot say "files go here", takes `--recipe=na` apart wrongly in some shells and passes help texts through `eval`:
+
+- asked: `_RESNETCTL_COMPLETE` is the shell; `_RESNETCTL_WORDS` the finished words, one a line, with the program's
+  name first, and `_RESNETCTL_WORD` the word at the cursor. bash sends its unsplit line in `_RESNETCTL_LINE` instead,
+  since it splits words at `=` and `:`, and the characters it splits at in `_RESNETCTL_BREAKS`;
+- answered: one line for each offer, `kind TAB value TAB help`. Kind `plain` is a value; `file` and `dir` have none:
+  the shell offers its own files or folders.
+"""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from resnetctl.cli import complete
+from resnetctl.errors import UsageError, did_you_mean, printable
+
+VARIABLE = "_RESNETCTL_COMPLETE"
+
+_BASH = r"""# bash completion for resnetctl
+_resnetctl() {
+    local current=${COMP_WORDS[COMP_CWORD]} line kind value
+    COMPREPLY=()
+    while IFS= read -r line; do
+        kind=${line%%$'\t'*} value=${line#*$'\t'} value=${value%%$'\t'*}
+        case $kind in
+            file) compopt -o default 2>/dev/null ;;
+            dir) compopt -o dirnames 2>/dev/null ;;
+            plain)
+                [[ $current == [\"\']* ]] || printf -v value %q "$value"
+                COMPREPLY+=("$value")
+                ;;
+        esac
+    done < <(_RESNETCTL_COMPLETE=bash _RESNETCTL_LINE="${COMP_LINE:0:COMP_POINT}" \
+        _RESNETCTL_BREAKS="$COMP_WORDBREAKS" "$1" 2>/dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
+}
+
+complete -F _resnetctl resnetctl
+"""
+
+# An autoloaded file is the body of the function: it has to complete at its first call, and only to define when sourced.
+_ZSH = r"""#compdef resnetctl
+# zsh completion for resnetctl
+_resnetctl() {
+    local line kind value help
+    local -a before=("${(@Q)words[1,CURRENT-1]}") offers keys
+    local current="${(Q)PREFIX}"
+    local program="${before[1]:-resnetctl}"
+    [[ $PREFIX == --*=* ]] && compset -P '--[^=]#='
+    for line in "${(@f)$(_RESNETCTL_COMPLETE=zsh _RESNETCTL_WORDS="${(F)before}" _RESNETCTL_WORD="$current" \
+        "${program/#\~/$HOME}" 2>/dev/null)}"; do
+        kind="${line%%$'\t'*}" value="${line#*$'\t'}" help="${line##*$'\t'}"
+        value="${${value%%$'\t'*}//:/\\:}${help:+:$help}"
+        case $kind in
+            file) _files ;;
+            dir) _files -/ ;;
+            plain) if [[ $value == *= ]]; then keys+=("$value"); else offers+=("$value"); fi ;;
+        esac
+    done
+    (( ${#offers} )) && _describe resnetctl offers
+    (( ${#keys} )) && _describe resnetctl keys -S ''
+}
+
+if [[ ${funcstack[1]} == _resnetctl ]]; then
+    _resnetctl "$@"
+else
+    compdef _resnetctl resnetctl
+fi
+"""
+
+_FISH = r"""# fish completion for resnetctl
+function __resnetctl_complete
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    set -lx _RESNETCTL_COMPLETE fish
+    set -lx _RESNETCTL_WORDS (string join \n -- $words | string collect)
+    set -lx _RESNETCTL_WORD "$current"
+    set -l option (string match -r -- '^--[^=]*=' "$current")
+    set -l path (string replace -r -- '^--[^=]*=' '' "$current")
+    for line in ($words[1] 2>/dev/null)
+        set -l parts (string split -m 1 \t -- $line)
+        switch $parts[1]
+            case file
+                for offer in (__fish_complete_path "$path")
+                    echo -- $option$offer
+                end
+            case dir
+                for offer in (__fish_complete_directories "$path" '')
+                    echo -- $option$offer
+                end
+            case plain
+                echo -- $parts[2]
+        end
+    end
+end
+
+complete --command resnetctl --no-files --arguments '(__resnetctl_complete)'
+"""
+
+_POWERSHELL = r"""# PowerShell completion for resnetctl
+Register-ArgumentCompleter -Native -CommandName resnetctl -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $words = @($commandAst.CommandElements | Where-Object { $_.Extent.EndOffset -lt $cursorPosition } | ForEach-Object {
+            if ($_ -is [System.Management.Automation.Language.StringConstantExpressionAst]) { $_.Value } else { "$_" }
+        })
+    $program = $commandAst.GetCommandName()
+    try {
+        $Env:_RESNETCTL_COMPLETE = 'powershell'
+        $Env:_RESNETCTL_WORDS = $words -join "`n"
+        $Env:_RESNETCTL_WORD = "$wordToComplete"
+        & $program 2>$null | ForEach-Object {
+            $kind, $value, $help = $_ -split "`t", 3
+            if ($kind -eq 'plain') {
+                if (-not $help) { $help = $value }
+                $text = if ($value -match "[\s'``$&;|(){}]") { "'" + $value.Replace("'", "''") + "'" } else { $value }
+                [System.Management.Automation.CompletionResult]::new($text, $value, 'ParameterValue', $help)
+            }
+        }
+    }
+    finally {
+        Remove-Item Env:_RESNETCTL_COMPLETE, Env:_RESNETCTL_WORDS, Env:_RESNETCTL_WORD -ErrorAction SilentlyContinue
+    }
+}
+"""
+
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH, "powershell": _POWERSHELL, "pwsh": _POWERSHELL}
+assert tuple(_SCRIPTS) == complete.SHELLS
+
+
+def script(shell: str) -> str:
+    """The completion script of `shell`. Raises UsageError for a shell that there is none for."""
+    if shell in _SCRIPTS:
+        return _SCRIPTS[shell]
+    close = did_you_mean(shell, complete.SHELLS)
+    known = f"the shells are {', '.join(complete.SHELLS)}"
+    raise UsageError(
+        f"no completion for the shell {printable(shell)!r}", hint=f"did you mean {close}? {known}" if close else known
+    )
+
+
+def completion(
+    shell: Annotated[
+        str,
+        typer.Argument(metavar="SHELL", autocompletion=complete.shells, help="bash, zsh, fish, powershell or pwsh."),
+    ],
+) -> None:
+    """Print the script that makes TAB complete commands, options and values.
+
+    bash: eval "$(resnetctl completion bash)" in ~/.bashrc.
+    zsh: resnetctl completion zsh > ~/.zfunc/_resnetctl, a folder of $fpath, or eval "$(…)" after compinit in ~/.zshrc.
+    fish: resnetctl completion fish > ~/.config/fish/completions/resnetctl.fish.
+    PowerShell: resnetctl completion powershell | Out-String | Invoke-Expression in $PROFILE.
+    """
+    sys.stdout.write(script(shell))
+
+
+def respond(command: Any, shell: str) -> int:
+    """Write the offers for what stands in the environment; `command` is the root of the tree."""
+    from typer._click.shell_completion import split_arg_string
+
+    if shell == "bash":
+        # the mark keeps an empty last word, and one after a space inside quotes
+        *words, word = split_arg_string(os.environ.get("_RESNETCTL_LINE", "") + "\x01")
+        word = word.rstrip("\x01")
+    else:
+        words = os.environ.get("_RESNETCTL_WORDS", "").split("\n")
+        word = os.environ.get("_RESNETCTL_WORD", "")
+    option = word.partition("=")[0] + "=" if word.startswith("--") and "=" in word else ""
+    for kind, value, help_text in _offers(command, words[1:], word):
+        if kind != "plain":
+            value = ""
+        elif shell == "bash":
+            value = (option + value)[_unreplaced(word) :]
+        elif shell != "zsh":
+            value = option + value
+        if value == printable(value):
+            sys.stdout.write(f"{kind}\t{value}\t{printable(help_text)}\n")
+    return 0
+
+
+def _unreplaced(word: str) -> int:
+    """How many characters at the front of `word` bash takes for other words, and so leaves as they are."""
+    breaks = set(os.environ.get("_RESNETCTL_BREAKS", "")) & set("=:")
+    return max((word.rfind(c) + 1 for c in breaks), default=0)
+
+
+def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]]:
+    """`(kind, value, help)` of everything that may stand where `word` is begun."""
+    from typer._click.core import Parameter
+    from typer._click.shell_completion import _resolve_context, _resolve_incomplete
+    from typer.models import TyperPath
+
+    ctx = _resolve_context(root, {}, root.name, words)
+    target, begun = _resolve_incomplete(ctx, words, word)
+    if isinstance(target, Parameter):
+        if target._custom_shell_complete is None and isinstance(target.type, TyperPath):
+            return [("file" if target.type.file_okay else "dir", "", "")]
+        items = target.shell_complete(ctx, begun)
+    else:
+        items = target.shell_complete(ctx, begun)
+        if not items and not begun:
+            items = target.shell_complete(ctx, "-")
+    commands = getattr(target, "commands", {})
+    helps = {name: sub.help for name, sub in commands.items()}  # an item's own help is cut at 45 characters
+    return [("plain", i.value, _first_sentence(helps.get(i.value) or i.help or "")) for i in items]
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
