@@ -265,7 +265,7 @@ def parse_set(text: str) -> Override:
         return Override(key, converted(_parse_value(value, kind), kind), "--set")
     except TypeError:
         raise UsageError(
-            f"--set {key}={printable(value)}: it must be {type_name(kind)}", hint=f"resnetctl recipe show small; {hint}"
+            f"--set {key}={printable(value)}: it must be {type_name(kind)}", hint="resnetctl recipe show small"
         ) from None
 
 

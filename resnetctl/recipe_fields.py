@@ -290,7 +290,7 @@ ABOUT = ("name", "summary", "notes", "published", "source")
 
 
 def _between(low: float, high: float) -> _Rule:
-    return f"from {low:g} to {high:g}", lambda value: low <= value <= high
+    return f"from {low} to {high}", lambda value: low <= value <= high
 
 
 def _rising(low: float, high: float) -> Callable[[Any], bool]:

@@ -1,0 +1,116 @@
+"""`resnetctl recipe`: what the recipes are, every value of one, and how two differ."""
+
+from typing import Annotated, Any
+
+import typer
+
+from resnetctl.cli import complete, console, options
+
+app = typer.Typer(no_args_is_help=True, help="List the recipes, show every value of one, compare two.")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", autocompletion=complete.recipes, help="A recipe's name, or a file ending in .toml."
+    ),
+]
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List the built-in recipes with what their authors published."""
+    from resnetctl.recipe import effective_lr, load_recipe, recipe_names
+
+    recipes = [load_recipe(name) for name in recipe_names()]
+    if json:
+        console.print_json(
+            [
+                {
+                    "name": recipe.name,
+                    "summary": recipe.summary,
+                    "published": recipe.published,
+                    "source": recipe.source,
+                    "arch": recipe.model.arch,
+                    "epochs": recipe.train.epochs,
+                    "global_batch": recipe.train.global_batch,
+                    "lr": effective_lr(recipe),
+                    "train_size": recipe.data.train_size,
+                }
+                for recipe in recipes
+            ]
+        )
+        return
+    rows = [
+        (r.name, r.train.epochs, r.train.global_batch, r.data.train_size, r.summary, r.published or "none")
+        for r in recipes
+    ]
+    console.table(("recipe", "epochs", "batch", "px", "summary", "published result"), rows)
+
+
+@app.command()
+def show(
+    recipe: Name,
+    set_: options.Set = None,
+    toml: Annotated[bool, typer.Option("--toml", help="Print it as a recipe file to start from.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Show every value of a recipe and where it came from."""
+    from resnetctl.recipe import (
+        effective_lr,
+        effective_warmup_epochs,
+        keys,
+        load_recipe,
+        parse_set,
+        recipe_to_dict,
+        recipe_to_toml,
+        value_of,
+    )
+
+    if toml and json:
+        raise typer.BadParameter("--toml and --json exclude each other")
+    found = load_recipe(recipe, overrides=[parse_set(text) for text in set_ or []])
+    effective = {"lr": effective_lr(found), "warmup_epochs": effective_warmup_epochs(found)}
+    if toml:
+        console.out().print(recipe_to_toml(found), end="")
+    elif json:
+        console.print_json({**recipe_to_dict(found), "effective": effective})
+    else:
+        rows = [(key, _show(value_of(found, key)), found.origins[key]) for key in keys()]
+        rows.append(("learning rate in use", f"{effective['lr']:g}", "lr × global_batch / lr_batch"))
+        rows.append(("warm-up in use, epochs", f"{effective['warmup_epochs']:g}", "at most half of the run"))
+        console.table(
+            ("value", "is", "from"), rows, title=f"{found.name}: {found.summary}" if found.summary else found.name
+        )
+        _about(found)
+
+
+def _about(recipe: Any) -> None:
+    from resnetctl.errors import printable
+
+    lines = [f"{recipe.published}." if recipe.published else "no published result."]
+    lines += [f"source: {recipe.source}"] if recipe.source else []
+    lines += [f"- {note}" for note in recipe.notes]
+    console.out().print()
+    for line in lines:
+        console.out().print(printable(line))
+
+
+def _show(value: Any) -> str:
+    from resnetctl.recipe_fields import toml_value
+
+    return value if isinstance(value, str) else toml_value(value)
+
+
+@app.command()
+def diff(a: Name, b: Name, json: options.Json = False) -> None:
+    """Show the values in which two recipes differ."""
+    from resnetctl.recipe import differences, load_recipe
+
+    first, second = load_recipe(a), load_recipe(b)
+    found = differences(first, second)
+    if json:
+        console.print_json([{"key": key, "a": mine, "b": theirs} for key, mine, theirs in found])
+    elif found:
+        console.table(("value", first.name, second.name), [(key, _show(x), _show(y)) for key, x, y in found])
+    else:
+        console.notice(f"{first.name} and {second.name} have the same values")

@@ -1,0 +1,103 @@
+"""The networks: torchvision's ResNets, with BlurPool where a recipe asks for it.
+
+A ResNet here is torchvision's "v1.5" (He et al., arXiv:1512.03385, with the stride in the 3×3 convolution), and its
+parameters keep torchvision's names whatever the options.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from resnetctl.errors import UsageError, printable
+from resnetctl.recipe import ARCHITECTURES, ModelRecipe
+
+_MIN_BLUR_CHANNELS = 16
+
+
+class BlurConv2d(nn.Conv2d):
+    """A strided convolution whose input is first blurred by the 3×3 kernel [1, 2, 1] ⊗ [1, 2, 1] / 16, zeros outside.
+
+    Zhang, "Making Convolutional Networks Shift-Invariant Again" (arXiv:1904.11486), in the form of FFCV and Composer,
+    which blur in front of the convolution. The kernel is a constant and no part of the state dict.
+    """
+
+    blur: torch.Tensor
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> BlurConv2d:
+        """The same convolution, its very parameters, with the blur in front."""
+        new = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            stride=conv.stride,  # type: ignore[arg-type]
+            padding=conv.padding,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        new.weight, new.bias = conv.weight, conv.bias
+        line = torch.tensor([1.0, 2.0, 1.0], dtype=conv.weight.dtype, device=conv.weight.device)
+        kernel = (torch.outer(line, line) / 16).expand(conv.in_channels, 1, 3, 3).contiguous()
+        new.register_buffer("blur", kernel, persistent=False)
+        return new
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C', H / stride, W / stride]."""
+        if self.kernel_size == (1, 1):
+            # a 1×1 kernel reads only every stride-th pixel of the blurred image, so only those are computed
+            blurred = functional.conv2d(input, self.blur, stride=self.stride, padding=1, groups=self.in_channels)
+            return functional.conv2d(blurred, self.weight, self.bias)
+        blurred = functional.conv2d(input, self.blur, padding=1, groups=self.in_channels)
+        return super().forward(blurred)
+
+
+def build_model(model: ModelRecipe, classes: int) -> nn.Module:
+    """A ResNet for [B, 3, H, W] images and `classes` outputs, drawn from torch's global generator on the CPU.
+
+    With `blurpool` each convolution of stride above 1 and at least 16 input channels is blurred first, as in FFCV's and
+    Composer's recipes: all but the first one. The max-pool keeps its stride, as in FFCV's.
+    """
+    import torchvision
+
+    if model.arch not in ARCHITECTURES:
+        raise UsageError(f"no model is called {printable(model.arch)}", hint=f"one of {', '.join(ARCHITECTURES)}")
+    assert classes >= 1
+    build = getattr(torchvision.models, model.arch)
+    network: nn.Module = build(weights=None, num_classes=classes, zero_init_residual=model.zero_init_residual)
+    if model.blurpool:
+        _blur_strided_convolutions(network)
+    return network
+
+
+def _blur_strided_convolutions(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and max(child.stride) > 1 and child.in_channels >= _MIN_BLUR_CHANNELS:
+                setattr(parent, name, BlurConv2d.of(child))
+
+
+def is_plain(model: ModelRecipe) -> bool:
+    """Whether the weights mean the same in torchvision's model of that name: not where BlurPool is in the network."""
+    return not model.blurpool
+
+
+def parameter_groups(network: nn.Module, weight_decay: float, no_decay: str) -> list[dict[str, Any]]:
+    """The parameters for the optimizer, with and without weight decay.
+
+    `no_decay` says what is left out: "nothing", "norm" (weights and biases of normalisation layers), or
+    "norm-and-bias" (every bias too).
+    """
+    assert no_decay in ("nothing", "norm", "norm-and-bias"), no_decay
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for module in network.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        for name, parameter in module.named_parameters(recurse=False):
+            spare = (is_norm and no_decay != "nothing") or (name == "bias" and no_decay == "norm-and-bias")
+            (spared if spare else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,233 @@
+"""Weights from outside: torchvision's published ones, safetensors files and `.pth` files, without pickle's dangers."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnetctl.errors import ResnetctlError, UsageError, printable
+from resnetctl.files import atomic_file, write_all
+from resnetctl.model.resnet import BlurConv2d
+
+MIRROR_VARIABLE = "RESNETCTL_WEIGHTS_URL"
+PUBLISHED = ("imagenet1k-v1", "imagenet1k-v2")
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torch.hub's rule, with its eight digits as the least
+_MAX_BYTES = 4 << 30
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 60.0
+_OFFLINE_HINT = (
+    "start without them: --set model.weights=none; or from a file: --set model.weights=FILE.pth; "
+    f"or name a mirror that has the same file names: {MIRROR_VARIABLE}=URL"
+)
+_Notice = Callable[[str], None]
+
+
+def load_weights(network: nn.Module, weights: str, arch: str, classes: int, notice: _Notice) -> None:
+    """Fill `network`, built for `classes`, with `weights`; "none" leaves it as it is.
+
+    "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
+    their name. Anything else is a .safetensors file (ours too: `model.*`) or a .pth / .pt file of tensors. Where the
+    file has another number of classes the last layer stays new, and `notice` says so. Raises ResnetctlError where the
+    weights cannot be had or do not fit.
+    """
+    if weights == "none":
+        return
+    path = _published_file(weights, arch, notice) if weights in PUBLISHED else Path(weights).expanduser()
+    fill(network, read_weights(path), path, classes, notice)
+
+
+# --- published weights ----------------------------------------------------------------------------------------------
+
+
+def _published_file(weights: str, arch: str, notice: _Notice) -> Path:
+    """Where the published file lies on this machine, downloaded if need be."""
+    import torchvision
+
+    enum = torchvision.models.get_model_weights(arch)
+    member = "IMAGENET1K_" + weights.rpartition("-")[2].upper()
+    if member not in enum.__members__:
+        known = ", ".join(w for w in PUBLISHED if "IMAGENET1K_" + w[-2:].upper() in enum.__members__)
+        raise UsageError(f"{arch} has no weights {weights}", hint=f"it has {known}: --set model.weights=...")
+    url = enum[member].url
+    name = url.rpartition("/")[2]
+    if mirror := os.environ.get(MIRROR_VARIABLE, "").rstrip("/"):
+        # the URL of one file is allowed too; its own name then says what its hash is
+        name = mirror.rpartition("/")[2] if mirror.endswith(".pth") else name
+        url = mirror if mirror.endswith(".pth") else f"{mirror}/{name}"
+    found = _HASH_IN_NAME.search(name)
+    if found is None:
+        raise UsageError(f"{printable(url)} has no hash in its name", hint=f"set {MIRROR_VARIABLE} to a folder's URL")
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / name
+    if path.is_file():
+        if _sha256(path).startswith(found[1]):
+            return path
+        notice(f"{printable(path)} is not what its name says; it is downloaded again")
+    folder.mkdir(parents=True, exist_ok=True)
+    notice(f"downloading {printable(url)} to {printable(folder)}")
+    _download(url, path, found[1])
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, path: Path, sha256_prefix: str) -> None:
+    """Fetch `url` into `path`, which appears only when all of it has come and its hash is right."""
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "resnetctl"})
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _not_downloaded(url, error) from None
+    digest, size = hashlib.sha256(), 0
+    with answer, atomic_file(path) as fd:
+        while chunk := _next_chunk(answer, url):
+            size += len(chunk)
+            if size > _MAX_BYTES:
+                raise ResnetctlError(f"{printable(url)} is over {_MAX_BYTES >> 30} GiB, which no ResNet is")
+            digest.update(chunk)
+            write_all(fd, chunk)
+        length = answer.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) != size:
+            raise _not_downloaded(url, f"the connection was cut after {size:,} of {int(length):,} bytes")
+        if not digest.hexdigest().startswith(sha256_prefix):
+            raise ResnetctlError(
+                f"what came from {printable(url)} has the sha256 {digest.hexdigest()[:16]}…, not {sha256_prefix}…; "
+                "nothing was kept",
+                hint=_OFFLINE_HINT,
+            )
+
+
+def _next_chunk(answer: Any, url: str) -> bytes:
+    try:
+        return bytes(answer.read(_CHUNK))
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_downloaded(url, error) from None
+
+
+def _not_downloaded(url: str, reason: object) -> ResnetctlError:
+    reason = getattr(reason, "reason", None) or reason
+    return ResnetctlError(f"{printable(url)} could not be downloaded: {printable(reason)}", hint=_OFFLINE_HINT)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors in `path` under torchvision's names, on the CPU. Raises ResnetctlError if there are none."""
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise UsageError(
+            f"model.weights = {printable(path)} is neither published weights nor a .safetensors, .pth or .pt file",
+            hint=f"one of none, {', '.join(PUBLISHED)}, or a file",
+        )
+    if not path.is_file():
+        raise UsageError(
+            f"there is no file {printable(path)}", hint="model.weights is a path from the folder you are in"
+        )
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    if not state:
+        raise ResnetctlError(f"{printable(path)} holds no tensors of a model")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        state = load(path.read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ResnetctlError(f"{printable(path)} is not a safetensors file, or damaged: {printable(error)}") from None
+    ours = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+    return ours or state
+
+
+def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load's errors are of many kinds, and all mean the same here
+        first_line = str(error).strip().partition("\n")[0][:200]
+        raise ResnetctlError(
+            f"{printable(path)} is damaged, or holds more than tensors: {printable(first_line)}",
+            hint="only plain state dicts are read, since anything else in such a file could run code",
+        ) from None
+    for wrapper in ("state_dict", "model"):  # PyTorch's ImageNet example, torchvision's references
+        if isinstance(document, Mapping) and isinstance(document.get(wrapper), Mapping):
+            document = document[wrapper]
+    if not isinstance(document, Mapping):
+        raise ResnetctlError(f"{printable(path)} is not a state dict")
+    # DistributedDataParallel's prefix
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in document.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+
+
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int, notice: _Notice) -> None:
+    """Copy `state` into `network`; another number of classes leaves the last layer new. Raises if it does not fit."""
+    state = dict(state)
+    head = state.get("fc.weight")
+    own = network.state_dict()
+    if (
+        head is not None
+        and head.dim() == 2
+        and head.shape[0] != classes
+        and head.shape[1:] == own["fc.weight"].shape[1:]
+    ):
+        notice(f"the last layer is new: {printable(path.name)} has {head.shape[0]:,} classes, the data set {classes:,}")
+        state["fc.weight"], state["fc.bias"] = own["fc.weight"], own["fc.bias"]
+    for name, tensor in own.items():
+        if name.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 do not count batches
+            state.setdefault(name, tensor)
+    wrong = [f"{name} is missing" for name in own if name not in state]
+    wrong += [f"{printable(name)} is not of this model" for name in state if name not in own]
+    wrong += [
+        f"{name} is {_shape(state[name])}, not {_shape(own[name])}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ResnetctlError(
+            f"{printable(path)} does not fit this model: {'; '.join(wrong[:5])}{more}",
+            hint="is model.arch right? For example --set model.arch=resnet18",
+        )
+    network.load_state_dict(state)
+    has_blur = any(isinstance(module, BlurConv2d) for module in network.modules())
+    if has_blur != _trained_with_blur(path):
+        notice(
+            f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, the model is built "
+            f"{'with' if has_blur else 'without'} it; for the other: --set model.blurpool={str(not has_blur).lower()}"
+        )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "one number"
+
+
+def _trained_with_blur(path: Path) -> bool:
+    """Whether `path` is a checkpoint of ours whose recipe has BlurPool; a file that does not say has not."""
+    if path.suffix != ".safetensors":
+        return False
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})["resnetctl"])["recipe"]["model"]["blurpool"] is True
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
