@@ -254,3 +254,10 @@ def remove(commit: Commit) -> None:
     """Delete a checkpoint: its record first, so that half a deletion is a file that was never committed."""
     _record(commit.path).unlink(missing_ok=True)
     commit.path.unlink(missing_ok=True)
+
+
+def set_aside(commit: Commit) -> None:
+    """Rename a damaged checkpoint, so that its step can be written anew and nothing is lost."""
+    _record(commit.path).unlink(missing_ok=True)
+    if commit.path.exists():
+        commit.path.replace(commit.path.with_suffix(".damaged"))

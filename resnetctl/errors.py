@@ -7,6 +7,8 @@ says how to mend it, with the command to run where there is one. The command lin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_DATA = 3
@@ -54,6 +56,12 @@ def printable(name: object) -> str:
     File and class names come from outside: a raw escape sequence in one would be obeyed by the terminal.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))
+
+
+def some(names: Sequence[object], shown: int = 5) -> str:
+    """The first of many `names`, printable, and how many more there are: `a, b and 7 more`."""
+    text = ", ".join(map(printable, names[:shown]))
+    return text if len(names) <= shown else f"{text} and {len(names) - shown} more"
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:

@@ -41,6 +41,7 @@ __all__ = [
     "RecipeError",
     "ScheduleRecipe",
     "TrainRecipe",
+    "change_recipe",
     "differences",
     "effective_lr",
     "effective_warmup_epochs",
@@ -126,6 +127,16 @@ def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override
     given = {override.key: override for override in overrides}
     _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
     return _build(about, values, origins, problems)
+
+
+def change_recipe(recipe: Recipe, overrides: list[Override] | tuple[Override, ...]) -> Recipe:
+    """`recipe` with single values laid over it, by the same rules as in `load_recipe`."""
+    values = {key: value_of(recipe, key) for key in keys()}
+    origins = dict(recipe.origins)
+    problems: list[tuple[str, str]] = []
+    given = {override.key: override for override in overrides}
+    _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
+    return _build({name: getattr(recipe, name) for name in ABOUT}, values, origins, problems)
 
 
 def _apply(

@@ -54,7 +54,7 @@ def _boxes(
     aspect = np.exp(low + (high - low) * u[_TRIES : 2 * _TRIES])
     w = np.rint(np.sqrt(area * aspect)).astype(np.int64)
     h = np.rint(np.sqrt(area / aspect)).astype(np.int64)
-    fits = (0 < w) & (w <= width) & (0 < h) & (h <= height)
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.argmax(0)
     n = np.arange(len(height))
     h, w = h[first, n], w[first, n]

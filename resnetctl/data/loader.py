@@ -32,9 +32,9 @@ class Batch(NamedTuple):
     images: torch.Tensor
     """`[B, 3, S, S] uint8`, channels last."""
     labels: torch.Tensor
-    """`[B] int64`."""
+    """`[B] int64`; -1 for a picture that could not be read, in evaluation only."""
     unreadable: torch.Tensor
-    """`[K] int64`: samples that could not be read; in training others took their place, in evaluation they are black."""
+    """`[K] int64`: samples that could not be read; in training others took their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,7 @@ class TrainView:
 
     def size_at(self, step: int, count: int) -> int:
         """The resolution of `step` in pixels: that of the epoch in which it begins."""
-        return train_size(
-            step * self.global_batch // count, self.epochs, self.size, self.size_start, self.size_ramp
-        )
+        return train_size(step * self.global_batch // count, self.epochs, self.size, self.size_start, self.size_ramp)
 
 
 class TrainBatches(Dataset[Batch]):
@@ -103,9 +101,7 @@ class TrainBatches(Dataset[Batch]):
         epoch, sample = self.samples(item)
         draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
         size = view.size_at(item // view.micro_batches, len(index))
-        images = torch.empty(
-            (len(sample), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last
-        )
+        images = torch.empty((len(sample), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
         labels = index.label[sample].astype(np.int64)
         unreadable = []
         for n in range(len(sample)):
@@ -191,13 +187,14 @@ class EvalBatches(Dataset[Batch]):
         images = torch.zeros(
             (len(sample), 3, view.size, view.size), dtype=torch.uint8, memory_format=torch.channels_last
         )
+        labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
         unreadable = []
         for n, i in enumerate(sample):
             try:
                 images[n] = centre(decode(self.index.read(i)), view.resize, view.size, view.interpolation)
             except DataError:
+                labels[n] = -1
                 unreadable.append(i)
-        labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
         return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
 
 

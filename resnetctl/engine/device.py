@@ -56,7 +56,9 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
             return torch.bfloat16
         return torch.float16 if device.type == "cuda" else torch.float32
     if wanted == "fp16" and device.type != "cuda":
-        raise UsageError(f"fp16 needs a CUDA device, and this run is on {device.type}", hint="--set train.precision=bf16")
+        raise UsageError(
+            f"fp16 needs a CUDA device, and this run is on {device.type}", hint="--set train.precision=bf16"
+        )
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wanted]
 
 

@@ -119,9 +119,7 @@ def runs(root: Path) -> list[Run]:
     """The runs under `root`, the one touched last first."""
     if not root.is_dir():
         return []
-    found = [
-        Run(p) for p in root.iterdir() if p.is_dir() and not p.is_symlink() and (p / "checkpoints").is_dir()
-    ]
+    found = [Run(p) for p in root.iterdir() if p.is_dir() and not p.is_symlink() and (p / "checkpoints").is_dir()]
     return sorted(found, key=lambda r: r.checkpoints.stat().st_mtime, reverse=True)
 
 

@@ -1,0 +1,104 @@
+"""Top-1, top-5 and loss over a split, every image counted exactly once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from resnetctl.data.loader import EvalBatches, load
+from resnetctl.data.normalise import Normalise
+from resnetctl.engine.events import Evaluating
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an evaluation counted."""
+
+    correct1: int
+    correct5: int
+    """The label is among the five highest outputs (or among all, where there are fewer classes)."""
+    images: int
+    loss: float
+    """Mean cross-entropy over the readable images, without label smoothing."""
+    unreadable: tuple[int, ...]
+    """Samples that could not be read: counted as wrong."""
+    seconds: float
+
+    @property
+    def top1(self) -> float:
+        """Percent."""
+        return 100 * self.correct1 / self.images
+
+    @property
+    def top5(self) -> float:
+        """Percent."""
+        return 100 * self.correct5 / self.images
+
+
+def wilson_interval(correct: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a proportion in percent (Wilson 1927, JASA 22:209, formula 1)."""
+    p, zz = correct / images, z * z / images
+    centre, half = p + zz / 2, z * math.sqrt(p * (1 - p) / images + zz / (4 * images))
+    return 100 * max(0.0, (centre - half) / (1 + zz)), 100 * min(1.0, (centre + half) / (1 + zz))
+
+
+def evaluate(
+    model: torch.nn.Module,
+    batches: EvalBatches,
+    normalise: Normalise,
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    flip_average: bool,
+    workers: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Evaluating | Result]:
+    """Yield progress, and last a Result; no Result where `stopped` turned true before the end.
+
+    With `flip_average` the outputs for an image and its mirror image are averaged.
+    """
+    began = time.perf_counter()
+    was_training = model.training
+    model.eval()
+    correct1 = torch.zeros((), dtype=torch.int64, device=device)
+    correct5 = torch.zeros_like(correct1)
+    loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    seen, unreadable = 0, []
+    try:
+        for batch in load(batches, batches.items(), workers=workers, pin=device.type == "cuda"):
+            if stopped():
+                return
+            with torch.inference_mode():
+                logits = _logits(model, normalise(batch.images.to(device, non_blocking=True)), precision, flip_average)
+                labels = batch.labels.to(device, non_blocking=True)
+                hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+                correct1 += hits[:, 0].sum()
+                correct5 += hits.any(1).sum()
+                loss += cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
+            unreadable += batch.unreadable.tolist()
+            seen += len(labels)
+            yield Evaluating(images=seen, total=len(batches.index))
+    finally:
+        model.train(was_training)
+    yield Result(
+        correct1=int(correct1),
+        correct5=int(correct5),
+        images=seen,
+        loss=float(loss) / max(1, seen - len(unreadable)),
+        unreadable=tuple(unreadable),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _logits(model: torch.nn.Module, images: torch.Tensor, precision: torch.dtype, flip_average: bool) -> torch.Tensor:
+    """`[B, C] float32` outputs of `[B, 3, H, W] float32` images."""
+    with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+        logits = model(images)
+        if flip_average:
+            logits = (logits.float() + model(images.flip(3)).float()) / 2
+    return logits.float()

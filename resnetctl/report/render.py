@@ -1,0 +1,197 @@
+"""A run's events on a terminal (a live bar) or in a log (plain lines), on the console they are given."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from resnetctl.engine.events import (
+    Evaluated,
+    Evaluating,
+    Event,
+    Finished,
+    Notice,
+    RunningLoss,
+    Saved,
+    Started,
+    Stepped,
+)
+from resnetctl.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Render = Callable[[Event], None]
+
+
+@contextmanager
+def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float) -> Iterator[Render]:
+    """Show events on `console`: a live bar on a terminal, else at most one progress line in `seconds`."""
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal:
+        with _bar(console, verbose) as show:
+            yield show
+    else:
+        yield _lines(console, verbose, seconds)
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour; `-:--` where it is not known."""
+    if not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _count(n: int, noun: str, plural: str = "") -> str:
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def _text(event: Event, verbose: bool) -> str | None:
+    """The lasting line for an event, the same on a terminal and in a log."""
+    match event:
+        case Started():
+            return _started(event)
+        case Evaluated():
+            return (
+                f"epoch {event.epoch:>3}  step {event.step:,}  top-1 {event.top1:.2f} %  top-5 {event.top5:.2f} %  "
+                f"val loss {event.loss:.4f}  ({event.images:,} images in {event.seconds:.1f} s)"
+            )
+        case RunningLoss():
+            return f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"
+        case Saved() if verbose:
+            return f"saved step {event.step:,}: {event.bytes / 2**20:.0f} MiB in {event.seconds:.2f} s, {printable(event.path)}"
+        case Notice():
+            return printable(event.text)
+        case Finished():
+            return _finished(event)
+    return None
+
+
+def _started(e: Started) -> str:
+    batch = f"{e.global_batch:,}"
+    if e.global_batch != e.micro_batch * e.world_size:
+        batch += f" (in parts of {e.micro_batch})"
+    where = e.device if e.world_size == 1 else f"{e.world_size} × {e.device}"
+    lines = [
+        f"{e.arch} on {where}, {e.precision}{', compiled' if e.compiled else ''}, "
+        f"{_count(e.workers, 'loader worker')}; recipe {printable(e.recipe)}",
+        f"{e.train_images:,} train and {e.val_images:,} val images of {_count(e.classes, 'class', 'classes')}; "
+        f"{_count(e.epochs, 'epoch')}, {_count(e.steps, 'step')} of {batch} images",
+        f"run {printable(e.run)}",
+    ]
+    if e.first_step:
+        lines.append(f"goes on after step {e.first_step:,}")
+    return "\n".join(lines)
+
+
+def _finished(e: Finished) -> str:
+    lines = []
+    if e.stopped_by is not None:
+        lines.append(f"stopped after step {e.step:,} of {e.steps:,}; saved in {printable(e.checkpoint)}")
+    else:
+        lines.append(f"done: {_count(e.step, 'step')} in {clock(e.seconds)}")
+    if e.images_per_second:
+        lines[-1] += f" ({e.images_per_second:,.0f} img/s, {100 * e.waiting:.0f} % of it waiting for data)"
+    if e.unreadable:
+        lines.append(f"{_count(len(e.unreadable), 'image')} could not be read and had substitutes:")
+        lines += [f"  {printable(name)}" for name in e.unreadable[:20]]
+        if len(e.unreadable) > 20:
+            lines.append(f"  and {len(e.unreadable) - 20:,} more; resnetctl verify lists them all")
+    return "\n".join(lines)
+
+
+def _lines(console: Console, verbose: bool, seconds: float) -> Render:
+    last = -math.inf
+    loss = math.nan
+
+    def show(event: Event) -> None:
+        nonlocal last, loss
+        text = _text(event, verbose)
+        if text is not None:
+            console.print(text)
+            return
+        if isinstance(event, Stepped):
+            loss = loss if event.loss is None else event.loss
+        now = time.monotonic()
+        if now - last < seconds:
+            return
+        if isinstance(event, Stepped) and event.images_per_second:
+            last = now
+            console.print(
+                f"epoch {min(event.epoch, event.epochs):.2f}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
+                f"loss {loss:.4f}  lr {event.lr:.4g}  {event.images_per_second:,.0f} img/s  "
+                f"waiting {100 * event.waiting:.0f} %  {clock(event.eta_seconds)} left"
+            )
+        elif isinstance(event, Evaluating):
+            last = now
+            console.print(f"evaluating: {event.images:,}/{event.total:,} images")
+
+    return show
+
+
+@contextmanager
+def _bar(console: Console, verbose: bool) -> Iterator[Render]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Figures(TextColumn):
+        def render(self, task: Any) -> Text:
+            return Text(task.fields["figures"])
+
+    # the redirects would send a result to stderr, and a fork while they are live can deadlock
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        Figures(""),
+        TimeElapsedColumn(),
+        console=console,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+        refresh_per_second=8,
+    ) as progress:
+        run = progress.add_task("starting", total=None, figures="")
+        evaluation: Any = None
+        loss: float | None = None
+
+        def show(event: Event) -> None:
+            nonlocal evaluation, loss
+            text = _text(event, verbose)
+            if text is not None:
+                if isinstance(event, Finished):
+                    progress.stop()
+                progress.console.print(text)
+            match event:
+                case Stepped():
+                    loss = loss if event.loss is None else event.loss
+                    progress.update(run, description=_where(event), total=event.steps, completed=event.step)
+                    progress.update(run, figures=_figures(event, loss))
+                case Evaluating():
+                    if evaluation is None:
+                        evaluation = progress.add_task("evaluating", total=event.total, figures="")
+                    progress.update(
+                        evaluation, completed=event.images, figures=f"{event.images:,}/{event.total:,} images"
+                    )
+                case Evaluated() if evaluation is not None:
+                    progress.remove_task(evaluation)
+                    evaluation = None
+
+        yield show
+
+
+def _where(e: Stepped) -> str:
+    epoch = min(e.epochs, math.ceil(e.epoch)) or 1
+    return f"epoch {epoch}/{e.epochs} step {e.epoch_step:,}/{e.epoch_steps:,}"
+
+
+def _figures(e: Stepped, loss: float | None) -> str:
+    parts = [f"loss {loss:.3f}" if loss is not None else "loss -.---", f"lr {e.lr:.3g}"]
+    if e.images_per_second:
+        parts += [f"{e.images_per_second:,.0f} img/s", f"wait {100 * e.waiting:.0f}%", f"ETA {clock(e.eta_seconds)}"]
+    return " ".join(parts)
