@@ -12,14 +12,14 @@ function __resnetctl_complete
         switch $parts[1]
             case file
                 for offer in (__fish_complete_path "$path")
-                    echo -- $option$offer
+                    echo -- "$option$offer"
                 end
             case dir
                 for offer in (__fish_complete_directories "$path" '')
-                    echo -- $option$offer
+                    echo -- "$option$offer"
                 end
             case plain
-                echo -- $parts[2]
+                echo -- "$parts[2]"
         end
     end
 end

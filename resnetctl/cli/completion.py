@@ -89,14 +89,14 @@ function __resnetctl_complete
         switch $parts[1]
             case file
                 for offer in (__fish_complete_path "$path")
-                    echo -- $option$offer
+                    echo -- "$option$offer"
                 end
             case dir
                 for offer in (__fish_complete_directories "$path" '')
-                    echo -- $option$offer
+                    echo -- "$option$offer"
                 end
             case plain
-                echo -- $parts[2]
+                echo -- "$parts[2]"
         end
     end
 end
@@ -198,6 +198,8 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
     from typer.models import TyperPath
 
     ctx = _resolve_context(root, {}, root.name, words)
+    if getattr(ctx, "_protected_args", None):
+        return []  # a command that there is none of
     target, begun = _resolve_incomplete(ctx, words, word)
     if isinstance(target, Parameter):
         if target._custom_shell_complete is None and isinstance(target.type, TyperPath):
