@@ -252,7 +252,11 @@ class Index:
         return Record(
             self.name(i),
             self.container_name(int(self.container[i])),
-            *(int(a[i]) for a in (self.offset, self.length, self.label, self.height, self.width)),
+            int(self.offset[i]),
+            int(self.length[i]),
+            int(self.label[i]),
+            int(self.height[i]),
+            int(self.width[i]),
             int(self.method[i]),
             int(self.crc32[i]),
         )

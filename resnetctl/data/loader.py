@@ -103,7 +103,7 @@ class TrainBatches(Dataset[Batch]):
         size = view.size_at(item // view.micro_batches, len(index))
         images = torch.empty((len(sample), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
         labels = index.label[sample].astype(np.int64)
-        unreadable = []
+        unreadable: list[int] = []
         for n in range(len(sample)):
             picture, used = self._readable(int(epoch[n]), int(sample[n]), unreadable)
             labels[n] = index.label[used]
@@ -184,7 +184,7 @@ class EvalBatches(Dataset[Batch]):
     def __getitem__(self, item: int) -> Batch:
         view = self.view
         sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
-        images = torch.zeros(
+        images = torch.empty(
             (len(sample), 3, view.size, view.size), dtype=torch.uint8, memory_format=torch.channels_last
         )
         labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
@@ -193,6 +193,7 @@ class EvalBatches(Dataset[Batch]):
             try:
                 images[n] = centre(decode(self.index.read(i)), view.resize, view.size, view.interpolation)
             except DataError:
+                images[n] = 0
                 labels[n] = -1
                 unreadable.append(i)
         return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
@@ -244,5 +245,6 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
             raise
         raise ResnetctlError(
             f"a loader worker died: {str(error).splitlines()[0]}",
-            hint="look for an out-of-memory kill (dmesg) or a full /dev/shm (resnetctl info); then: resnetctl train --resume",
+            hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
+            "Fewer --workers need less; then: resnetctl train --resume",
         ) from error

@@ -47,7 +47,7 @@ def evaluate_checkpoint(
     model = build_model(recipe.model, len(index.info.classes))
     _load(model, checkpoint)
     layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    model = model.to(device, memory_format=layout)
+    model = model.to(device).to(memory_format=layout)
     return evaluate(
         model,
         EvalBatches(eval_view(recipe, index, device)),

@@ -128,7 +128,7 @@ def find_run(root: Path, which: str | None) -> Run:
     if which is None or which == LATEST:
         link = root / LATEST
         if link.is_symlink():
-            name = os.readlink(link)
+            name = str(link.readlink())
             if _NAME.fullmatch(name) and (root / name / "checkpoints").is_dir():
                 return Run(root / name)
         found = runs(root)

@@ -145,7 +145,7 @@ class _Training:
             self.trainer.forward = torch.compile(self.trainer.model, dynamic=False)
         elif why_not:
             notices.append(why_not)
-        yield from map(lambda text: Notice(text=text), notices)
+        yield from (Notice(text=text) for text in notices)
         yield self._started(compiled=why_not is None)
         try:
             yield from self._loop()

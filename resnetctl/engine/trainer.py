@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -44,8 +44,8 @@ class Trainer:
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
         self.recipe, self.device, self.precision = recipe, device, precision
         self.memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-        self.model = build_model(recipe.model, classes).to(device, memory_format=self.memory_format).train()
-        self.forward: torch.nn.Module = self.model
+        self.model = build_model(recipe.model, classes).to(device).to(memory_format=self.memory_format).train()
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
         """The model as it is called: itself, or compiled, or wrapped for several processes."""
         self.normalise = Normalise(recipe.data.mean, recipe.data.std, device)
         o = recipe.optimizer

@@ -65,7 +65,8 @@ def _text(event: Event, verbose: bool) -> str | None:
         case RunningLoss():
             return f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"
         case Saved() if verbose:
-            return f"saved step {event.step:,}: {event.bytes / 2**20:.0f} MiB in {event.seconds:.2f} s, {printable(event.path)}"
+            size = f"{event.bytes / 2**20:.0f} MiB in {event.seconds:.2f} s"
+            return f"saved step {event.step:,}: {size}, {printable(event.path)}"
         case Notice():
             return printable(event.text)
         case Finished():
