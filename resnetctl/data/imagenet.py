@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnetctl.errors import printable
+from resnetctl.errors import printable, some
 
 NAME = "imagenet-1k"
 CLASSES = 1000
@@ -57,7 +57,7 @@ def _table() -> dict[str, str]:
     """Wnid to name, in label order, from the file beside this one."""
     text = (Path(__file__).parent / "imagenet_classes.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
-    return {wnid: name for wnid, name in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 @cache
@@ -85,9 +85,9 @@ def differences(split: str, classes: tuple[str, ...], counts: np.ndarray) -> lis
     missing = sorted(_table().keys() - set(classes))
     extra = [printable(c) for c in classes if c not in _table()]
     if missing:
-        found.append(f"{split} lacks {_some(missing)}")
+        found.append(f"{split} lacks {some(missing)}")
     if extra:
-        found.append(f"{split} has {_some(extra)}, no class of ImageNet")
+        found.append(f"{split} has {some(extra)}, no class of ImageNet")
     total, fewest, most = (
         (TRAIN_IMAGES, FEWEST_TRAIN, MOST_TRAIN) if split == "train" else (VAL_IMAGES, VAL_PER_CLASS, VAL_PER_CLASS)
     )
@@ -96,9 +96,5 @@ def differences(split: str, classes: tuple[str, ...], counts: np.ndarray) -> lis
     wrong = np.flatnonzero((counts < fewest) | (counts > most))
     if len(wrong):
         usual = f"{fewest} to {most}" if fewest < most else str(most)
-        found.append(f"not {usual} images in {_some([f'{printable(classes[i])} ({counts[i]})' for i in wrong])}")
+        found.append(f"not {usual} images in {some([f'{printable(classes[i])} ({counts[i]})' for i in wrong])}")
     return found
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,9 @@ from resnetctl.data import imagenet
 from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, is_ours, load_dataset, save_dataset
 from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
 from resnetctl.data.sources import SOURCES, SourceData, source_module
-from resnetctl.errors import DataError, ResnetctlError, printable
+from resnetctl.errors import DataError, ResnetctlError, printable, some
 from resnetctl.files import folder_lock, sweep_temporary_files
 from resnetctl.progress import Progress, silent
-
-_NAMED = 5  # that many of a long list are named in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,26 +169,24 @@ def _incomplete(held: SourceData, builders: dict[str, IndexBuilder], allow: bool
 def _differences(split: str, held: SourceData, counts: np.ndarray) -> list[str]:
     """Where the images of a split are not those that the source, or else the published ImageNet, promises."""
     if split not in held.expected:
-        if held.classes == imagenet.wnids():
+        if held.published:
             return imagenet.differences(split, held.classes, counts)
         empty = [held.classes[i] for i in np.flatnonzero(counts == 0)]
-        return [f"{split} has no image of {_some(empty)}"] if empty else []
+        return [f"{split} has no image of {some(empty)}"] if empty else []
     expected = np.asarray(held.expected[split])
     wrong = np.flatnonzero(counts != expected)
     named = [f"{held.classes[i]} ({counts[i]} of {expected[i]})" for i in wrong]
-    return [f"{split} has {counts.sum()} of {expected.sum()} images: {_some(named)}"] if named else []
-
-
-def _some(names: list[str]) -> str:
-    text = ", ".join(map(printable, names[:_NAMED]))
-    return text if len(names) <= _NAMED else f"{text} and {len(names) - _NAMED} more"
+    return [f"{split} has {counts.sum()} of {expected.sum()} images: {some(named)}"] if named else []
 
 
 def _before(data_root: Path, kind: str, root: Path) -> list[str]:
     """What this prepare replaces, if that is something else."""
     if not (data_root / DATASET_FILE).exists():
         return []
-    old, old_root = load_dataset(data_root), _index_root(data_root)
+    try:
+        old, old_root = load_dataset(data_root), _index_root(data_root)
+    except DataError:
+        return []
     if old_root is None or (old.source == kind and old_root == _absolute(root)):
         return []
     return [
@@ -199,8 +196,6 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
 
 
 def _absolute(path: Path) -> Path:
-    import os
-
     return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
 
 

@@ -1,0 +1,156 @@
+"""The archives as image-net.org serves them, indexed where they lie: nothing is unpacked or copied.
+
+The train archive is an uncompressed tar of one uncompressed tar a class, so every image already lies at a fixed place
+of one file. The val archive is flat; its labels come from the devkit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from resnetctl.data import imagenet
+from resnetctl.data.devkit import Devkit, read_devkit
+from resnetctl.data.header import image_size
+from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
+from resnetctl.data.sources import SourceData
+from resnetctl.data.tarindex import TarMember, open_tar, tar_members
+from resnetctl.errors import DataError, printable, some
+from resnetctl.progress import Progress
+
+_TRAIN, _VAL, _DEVKIT = (archive.name for archive in imagenet.ARCHIVES)
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` holds one of the two image archives, or is one."""
+    if path.is_file():
+        return path.name in (_TRAIN, _VAL, _DEVKIT)
+    return (path / _TRAIN).is_file() or (path / _VAL).is_file()
+
+
+def open_source(path: Path, data_root: Path) -> SourceData:
+    """What the archives in `path` hold; the devkit is read, and the members of the train archive are listed."""
+    root = path.parent if path.is_file() else path
+    absent = [name for name in (_TRAIN, _VAL, _DEVKIT) if not (root / name).is_file()]
+    if _TRAIN in absent:
+        raise DataError(
+            f"{printable(root)} has no {_TRAIN}, without which there is nothing to train on",
+            hint="registered users get it at https://image-net.org/download",
+        )
+    devkit = read_devkit(root / _DEVKIT) if _DEVKIT not in absent else None
+    classes = devkit.wnids if devkit else imagenet.wnids()
+    inner = _class_tars(root / _TRAIN)
+    extra = sorted(inner.keys() - set(classes))
+    if extra:
+        raise DataError(
+            f"{_TRAIN} holds {some([f'{w}.tar' for w in extra])}, of no class that the devkit knows",
+            hint="the archive and the devkit do not belong together, or one of them was changed",
+        )
+    held = SourceData(
+        name=imagenet.NAME if classes == imagenet.wnids() else root.resolve().name,
+        root=root,
+        classes=classes,
+        class_names=devkit.names if devkit else imagenet.names_of(classes),
+        splits={"train": partial(_train_records, root, classes, inner, devkit)},
+        published=True,
+    )
+    lacking = [f"{w}.tar" for w in classes if w not in inner]
+    if lacking:
+        held.missing.append(f"{_TRAIN} lacks {some(lacking)}")
+    held.missing.extend(f"{name} is not there, so that val has no {what}" for name, what in _val_needs(absent))
+    if devkit:
+        _expect(held, devkit)
+        if _VAL not in absent:
+            held.splits["val"] = partial(_val_records, root, devkit)
+    return held
+
+
+def _val_needs(absent: list[str]) -> list[tuple[str, str]]:
+    return [(name, what) for name, what in ((_VAL, "images"), (_DEVKIT, "labels")) if name in absent]
+
+
+def _expect(held: SourceData, devkit: Devkit) -> None:
+    """Take the devkit's word for how many images there should be, and tell where it is not the published one."""
+    held.expected["val"] = np.bincount(devkit.val_labels, minlength=len(devkit.wnids)).tolist()
+    if devkit.train_counts:
+        held.expected["train"] = devkit.train_counts
+        promised = (len(devkit.wnids), sum(devkit.train_counts), len(devkit.val_labels))
+        if promised != (imagenet.CLASSES, imagenet.TRAIN_IMAGES, imagenet.VAL_IMAGES):
+            classes, train, val = promised
+            held.notes.append(
+                f"the devkit is not that of the whole ImageNet: it promises {classes:,} classes, {train:,} train and "
+                f"{val:,} val images"
+            )
+
+
+def _class_tars(path: Path) -> dict[str, TarMember]:
+    """Wnid to the tar of its images. Walking them first finds a cut archive before a minute is spent on its images."""
+    found: dict[str, TarMember] = {}
+    with open_tar(path) as (fd, size):
+        for member in tar_members(fd, 0, size, path.name):
+            wnid, _, suffix = member.name.partition(".")
+            if not imagenet.WNID.fullmatch(wnid) or suffix != "tar":
+                raise _unexpected(path.name, member.name, "n01440764.tar")
+            if wnid in found:
+                raise DataError(f"{path.name} holds {member.name} twice", hint="get the archive again")
+            found[wnid] = member
+    return found
+
+
+def _train_records(
+    root: Path, classes: tuple[str, ...], inner: dict[str, TarMember], devkit: Devkit | None, progress: Progress
+) -> Iterator[Record]:
+    labels = {wnid: label for label, wnid in enumerate(classes)}
+    total = sum(devkit.train_counts) if devkit and devkit.train_counts else None
+    done = 0
+    with open_tar(root / _TRAIN) as (fd, _):
+        for wnid, tar in inner.items():
+            label, what = labels[wnid], f"{_TRAIN}: {wnid}.tar"
+            for member in tar_members(fd, tar.offset, tar.offset + tar.size, what):
+                match = imagenet.TRAIN_FILE.fullmatch(member.name)
+                if not match or match[1] != wnid:
+                    raise _unexpected(what, member.name, f"{wnid}_10026.JPEG")
+                yield _record(fd, wnid, _TRAIN, member, label)
+                done += 1
+                progress("indexing train", done, total)
+
+
+def _val_records(root: Path, devkit: Devkit, progress: Progress) -> Iterator[Record]:
+    labels = devkit.val_labels.tolist()
+    with open_tar(root / _VAL) as (fd, size):
+        for done, member in enumerate(tar_members(fd, 0, size, _VAL), 1):
+            match = imagenet.VAL_FILE.fullmatch(member.name)
+            if not match:
+                raise _unexpected(_VAL, member.name, "ILSVRC2012_val_00000001.JPEG")
+            number = int(match[1])
+            if not 1 <= number <= len(labels):
+                raise DataError(
+                    f"{_VAL} holds {member.name}, but the devkit's ground truth has {len(labels):,} lines",
+                    hint=f"get {_DEVKIT} again; its md5 should be {imagenet.DEVKIT.md5}",
+                )
+            label = labels[number - 1]
+            yield _record(fd, devkit.wnids[label], _VAL, member, label)
+            progress("indexing val", done, len(labels))
+
+
+def _record(fd: int, wnid: str, container: str, member: TarMember, label: int) -> Record:
+    name, offset, size, head = member
+    if size > MAX_SAMPLE_BYTES:
+        raise DataError(f"{container} holds {printable(name)} of {size:,} bytes, which is no photograph")
+
+    def read(at: int, count: int) -> bytes:
+        return os.pread(fd, max(0, min(count, size - at)), offset + at)
+
+    height, width = image_size(head, read)
+    return Record(f"{wnid}/{name}", container, offset, size, label, height, width)
+
+
+def _unexpected(archive: str, name: str, like: str) -> DataError:
+    return DataError(
+        f"{archive} holds {printable(name)}, where names like {like} belong",
+        hint="this is not the archive as image-net.org serves it; get it again",
+    )
