@@ -9,6 +9,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its advice to file issues is not for our users
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load's errors are of many kinds, and all mean the same here
         first_line = str(error).strip().partition("\n")[0][:200]
         raise ResnetctlError(
