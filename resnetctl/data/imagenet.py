@@ -39,6 +39,8 @@ VAL_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 ANCHORS = {1: 65, 2: 970, 3: 230, 4: 809, 5: 516, 6: 57, 7: 334, 8: 415, 9: 674, 10: 332}
 """Number of a val image to its label: known answers, to notice labels in another order."""
+ANCHOR_IDS = {1: 490, 2: 361, 3: 171, 4: 822, 5: 297, 6: 482, 7: 13, 8: 704, 9: 599, 10: 164}
+"""The same images' ids in the devkit's ground truth, which are no labels."""
 
 HOW_TO_GET = """\
 to start at once with 2,500 real images that come along:

@@ -41,7 +41,7 @@ class SourceData:
     expected: dict[str, Sequence[int]] = field(default_factory=dict)
     """Split to the images of each class, where the source itself says how many there should be."""
     published: bool = False
-    """Whether it should be the whole ImageNet: a split that is not in `expected` is held against the published counts."""
+    """Whether it should be all of ImageNet: a split not in `expected` is then held against the published counts."""
     recipe: str | None = None
     """The recipe that suits it, where one was made for it."""
     missing: list[str] = field(default_factory=list)
