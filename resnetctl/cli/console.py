@@ -129,9 +129,9 @@ def _draw_table(columns: Sequence[str], cells: list[list[str]], right: list[bool
     from rich.table import Table
     from rich.text import Text
 
+    if title:
+        out().print(title, style="bold")
     drawn = Table(
-        title=Text(title, "bold") if title else None,
-        title_justify="left",
         box=box.SIMPLE_HEAD if any(columns) else None,
         show_header=any(columns),
         pad_edge=False,
@@ -172,9 +172,8 @@ def progress_seconds() -> float:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
-    from rich.progress import Task, TaskID
     from rich.text import Text
 
     class Count(ProgressColumn):

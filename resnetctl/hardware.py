@@ -1,0 +1,390 @@
+"""Facts about this machine: processor, memory, accelerators, decoders, disks. It only looks, and changes nothing.
+
+What a container or a batch system leaves to this process counts, not what the machine has: CPU affinity and the
+limits of cgroups (v1 and v2) are taken into account.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_WORKERS_PER_DEVICE = 16
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OUR_CGROUPS = Path("/proc/self/cgroup")
+_X86_ISA = "sse4_2 avx f16c fma avx2 avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 avx_vnni"
+_AMX_ISA = "amx_tile amx_int8 amx_bf16 amx_fp16"
+_ARM_ISA = "asimd fphp asimdhp asimddp i8mm bf16 sve sve2 sme"
+_ISA = f"{_X86_ISA} {_AMX_ISA} {_ARM_ISA}".split()  # as Linux spells them
+_NEON = {"asimd": "neon"}  # the name that people know it by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cpu:
+    """The processor. `usable_cores` is what affinity and cgroup limits leave, at least 1."""
+
+    model: str
+    architecture: str
+    logical_cores: int
+    physical_cores: int | None
+    usable_cores: int
+    isa: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of main memory; `total` and `available` are within the cgroup's limit where there is one."""
+
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """One device as torch calls it (`cuda:0`); ROCm's devices are called cuda in torch, so `kind` tells them apart."""
+
+    device: str
+    kind: str
+    name: str
+    memory_bytes: int
+    capability: str | None
+    driver: str | None
+    bf16: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """The file system that a path is on or would be on, in bytes; `exists` is about the path itself."""
+
+    path: str
+    exists: bool
+    total_bytes: int
+    free_bytes: int
+
+
+def default_workers(device_type: str, ranks: int = 1) -> int:
+    """Worker processes of each of `ranks` training processes on this machine.
+
+    Beside an accelerator the cores have nothing else to do: one worker a core, up to 16. On the CPU they compute
+    the model, which costs many times more than decoding does, so one worker for four cores keeps up.
+    """
+    cores = max(1, usable_cores() // ranks)
+    if device_type == "cpu":
+        return max(1, min(MAX_WORKERS_PER_DEVICE, cores // 4))
+    return min(MAX_WORKERS_PER_DEVICE, cores)
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may use: its affinity, and the cgroup's quota rounded up."""
+    cores = len(_affinity())
+    quota = _cgroup_cpu_quota()
+    return max(1, min(cores, math.ceil(quota)) if quota is not None else cores)
+
+
+def _affinity() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _cgroup_folders(controller: str, v1: bool) -> Iterator[Path]:
+    """This process's cgroup and its ancestors, as far as they are visible: a limit of any of them holds."""
+    for line in (_read(_OUR_CGROUPS) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if v1 != (controller in controllers.split(",")) or (not v1 and controllers):
+            continue
+        for mount in (_CGROUPS / controllers, _CGROUPS / controller) if v1 else (_CGROUPS, _CGROUPS / "unified"):
+            folder = mount / path.lstrip("/")
+            yield from (f for f in (folder, *folder.parents) if f.is_relative_to(mount))
+
+
+def _cgroup_cpu_quota() -> float | None:
+    """Cores' worth of time that the cgroup may use; None where there is no limit."""
+    quotas = []
+    for folder in _cgroup_folders("cpu", v1=False):
+        quota, _, period = (_read(folder / "cpu.max") or "max").partition(" ")
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            quotas.append(int(quota) / int(period))
+    for folder in _cgroup_folders("cpu", v1=True):
+        quota = _read(folder / "cpu.cfs_quota_us") or "-1"
+        period = _read(folder / "cpu.cfs_period_us") or "0"
+        if quota.isdecimal() and period.isdecimal() and int(period):
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def _cgroup_memory() -> tuple[int | None, int]:
+    """The tightest memory limit in bytes (None: no limit) and what is in use under it, caches that can go left out."""
+    limit, used = None, 0
+    places = [(f, "memory.max", "memory.current", "inactive_file") for f in _cgroup_folders("memory", v1=False)]
+    places += [
+        (f, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        for f in _cgroup_folders("memory", v1=True)
+    ]
+    for folder, limit_name, used_name, cache_name in places:
+        value = _read(folder / limit_name) or "max"
+        if value.isdecimal() and int(value) < 1 << 60 and (limit is None or int(value) < limit):
+            limit = int(value)
+            cache = re.search(rf"^{cache_name} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
+            in_use = _read(folder / used_name) or "0"
+            used = int(in_use) - int(cache[1] if cache else 0) if in_use.isdecimal() else 0
+    return limit, max(0, used)
+
+
+def cpu() -> Cpu:
+    """The processor of this machine."""
+    facts = _cpuinfo()
+    model = facts.get("model name") or facts.get("Model") or _sysctl("machdep.cpu.brand_string") or platform.processor()
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
+    isa = [_NEON.get(flag, flag) for flag in _ISA if flag in flags]
+    if not isa and platform.machine() == "arm64":
+        isa = ["neon"]
+    return Cpu(
+        model=model or "unknown",
+        architecture=platform.machine(),
+        logical_cores=os.cpu_count() or 1,
+        physical_cores=_physical_cores(),
+        usable_cores=usable_cores(),
+        isa=tuple(isa),
+    )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo; on some Arm machines the model stands in a last block of its own."""
+    facts: dict[str, str] = {}
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            facts.setdefault(key.strip(), value.strip())
+    return facts
+
+
+def _physical_cores() -> int | None:
+    found = set()
+    for number in range(os.cpu_count() or 1):
+        topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology")
+        pair = _read(topology / "physical_package_id"), _read(topology / "core_id")
+        if None not in pair:
+            found.add(pair)
+    if found:
+        return len(found)
+    count = _sysctl("hw.physicalcpu")
+    return int(count) if count and count.isdecimal() else None
+
+
+def _output(*command: str) -> str | None:
+    """What a short command prints; None where it is missing or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _sysctl(name: str) -> str | None:
+    return _output("sysctl", "-n", name) if sys.platform == "darwin" else None
+
+
+def memory() -> Memory:
+    """Main memory."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = os.sysconf("SC_PHYS_PAGES") * page
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(Path("/proc/meminfo")) or "", re.MULTILINE)
+    available = int(found[1]) * 1024 if found else total
+    limit, used = _cgroup_memory()
+    if limit is not None and limit < total:
+        return Memory(total_bytes=limit, available_bytes=min(available, max(0, limit - used)), limit_bytes=limit)
+    return Memory(total_bytes=total, available_bytes=available, limit_bytes=None)
+
+
+def accelerators() -> list[Accelerator]:
+    """What torch offers beside the CPU, in torch's order."""
+    import torch
+
+    found = []
+    if torch.cuda.is_available():
+        rocm = torch.version.hip is not None
+        driver = _amd_driver() if rocm else _nvidia_driver()
+        for i in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(i)
+            found.append(
+                Accelerator(
+                    device=f"cuda:{i}",
+                    kind="ROCm" if rocm else "CUDA",
+                    name=device.name,
+                    memory_bytes=device.total_memory,
+                    capability=getattr(device, "gcnArchName", None) if rocm else f"{device.major}.{device.minor}",
+                    driver=driver,
+                    bf16=rocm or device.major >= 8,  # below Ampere torch only emulates it
+                )
+            )
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        for i in range(torch.xpu.device_count()):
+            xpu: Any = torch.xpu.get_device_properties(i)
+            found.append(
+                Accelerator(
+                    device=f"xpu:{i}",
+                    kind="XPU",
+                    name=xpu.name,
+                    memory_bytes=xpu.total_memory,
+                    capability=None,
+                    driver=getattr(xpu, "driver_version", None),
+                    bf16=True,
+                )
+            )
+    if torch.backends.mps.is_available():
+        found.append(
+            Accelerator(
+                device="mps",
+                kind="MPS",
+                name=_sysctl("machdep.cpu.brand_string") or "Apple GPU",
+                memory_bytes=torch.mps.recommended_max_memory(),
+                capability=None,
+                driver=f"macOS {platform.mac_ver()[0]}",
+                bf16=torch.backends.mps.is_macos_or_newer(14, 0),
+            )
+        )
+    return found
+
+
+def _nvidia_driver() -> str | None:
+    found = re.search(r"Kernel Module\D*?\s(\d+\.\d+(?:\.\d+)?)\s", _read(Path("/proc/driver/nvidia/version")) or "")
+    if found:
+        return found[1]
+    answer = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return answer.splitlines()[0] if answer else None
+
+
+def _amd_driver() -> str | None:
+    return _read(Path("/sys/module/amdgpu/version"))
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes, None for what is not there; of CUDA, ROCm and cuDNN those that torch brings."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    cudnn = torch.backends.cudnn.version() if torch.version.hip is None else None
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": installed("torchvision"),
+        "safetensors": installed("safetensors"),
+        "cuda": torch.version.cuda,
+        "rocm": torch.version.hip,
+        "cudnn": _cudnn_version(cudnn) if cudnn else None,
+    }
+
+
+def _cudnn_version(number: int) -> str:
+    """`92600` is 9.26.0, `8902` is 8.9.2: cuDNN gave the major number another place from 9 on."""
+    major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+def decoders() -> dict[str, Any]:
+    """What decodes images here: the formats of torchvision, each tried on an image, and versions of the others."""
+    return {
+        "torchvision": [kind for kind in ("jpeg", "png", "webp") if _decodes(kind)],
+        "nvjpeg": _decodes("jpeg", device="cuda"),
+        "pillow": _pillow(),
+        "nvimgcodec": _nvimgcodec(),
+    }
+
+
+@functools.cache
+def _tiny_image(kind: str) -> bytes | None:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    try:
+        Image.new("RGB", (16, 16), (40, 120, 200)).save(file, kind)
+    except (OSError, KeyError):  # a Pillow without that format
+        return None
+    return file.getvalue()
+
+
+def _decodes(kind: str, device: str = "cpu") -> bool:
+    import torch
+    import torchvision.io
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return False
+    encoded = _tiny_image(kind)
+    if encoded is None:
+        return False
+    data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+    try:
+        if device == "cpu":
+            image = torchvision.io.decode_image(data)
+        else:
+            image = torchvision.io.decode_jpeg(data, device=device)
+    except (RuntimeError, AttributeError, OSError):
+        return False
+    return tuple(image.shape) == (3, 16, 16)
+
+
+def _pillow() -> str | None:
+    try:
+        import PIL
+        from PIL import features
+    except ImportError:
+        return None
+    turbo = features.version_feature("libjpeg_turbo") if features.check_feature("libjpeg_turbo") else None
+    return f"{PIL.__version__}, libjpeg-turbo {turbo}" if turbo else PIL.__version__
+
+
+def _nvimgcodec() -> str | None:
+    try:
+        from nvidia import nvimgcodec
+    except ImportError:
+        return None
+    return str(nvimgcodec.__version__)
+
+
+def space(path: Path) -> Space:
+    """Room on the file system of `path`, or of the nearest folder above it that exists."""
+    absolute = path.absolute()
+    for folder in (absolute, *absolute.parents):
+        try:
+            usage = shutil.disk_usage(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return Space(path=str(absolute), exists=folder == absolute, total_bytes=usage.total, free_bytes=usage.free)
+    raise AssertionError("the root folder exists")
+
+
+def shared_memory() -> Space | None:
+    """/dev/shm, through which workers hand over batches; None where the system has none."""
+    path = Path("/dev/shm")
+    return space(path) if path.is_dir() else None
