@@ -12,7 +12,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOpt
 from typer.core import TyperGroup, TyperOption
 
 from resnetctl import __version__
-from resnetctl.cli import completion, console
+from resnetctl.cli import completion, console, eval, info, prepare, recipe, train, verify
 from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
 
 PROGRAM = "resnetctl"
@@ -28,29 +28,13 @@ app = typer.Typer(
 )
 
 
-def _register() -> None:
-    import importlib
-
-    for panel, module, name in (
-        ("Data", "prepare", "prepare"),
-        ("Data", "verify", "verify"),
-        ("Training", "train", "train"),
-        ("Training", "eval", "eval_"),
-        ("Training", "recipe", "app"),
-        ("This machine", "info", "info"),
-        ("This machine", "completion", "completion"),
-    ):
-        try:
-            found = getattr(importlib.import_module(f"resnetctl.cli.{module}"), name)
-        except ImportError:
-            continue
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=module, rich_help_panel=panel)
-        else:
-            app.command(module, rich_help_panel=panel)(found)
-
-
-_register()
+app.command("prepare", rich_help_panel="Data")(prepare.prepare)
+app.command("verify", rich_help_panel="Data")(verify.verify)
+app.command("train", rich_help_panel="Training")(train.train)
+app.command("eval", rich_help_panel="Training")(eval.eval_)
+app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
+app.command("info", rich_help_panel="This machine")(info.info)
+app.command("completion", rich_help_panel="This machine")(completion.completion)
 
 
 def _show_version(ctx: typer.Context, value: bool) -> None:
