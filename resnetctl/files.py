@@ -72,15 +72,17 @@ def sweep_temporary_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the only writer's lock on `folder` (flock, so it goes with the process, however that ends).
+    """Hold the only writer's lock on `folder`; it goes with the process, however that ends.
+
+    A POSIX record lock: unlike flock's it is not inherited by forked loader workers, which outlive a killed trainer.
 
     Raises ResnetctlError where another process holds it.
     """
     fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise ResnetctlError(
                 f"another resnetctl is {doing} in {printable(folder)}",
                 hint="wait for it to end, or stop it first",

@@ -6,6 +6,7 @@ number of workers, who fetches what, and where a run was resumed can therefore c
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from resnetctl.data.index import Index
 from resnetctl.data.order import SUBSTITUTE, key, stream
 from resnetctl.errors import DataError, ResnetctlError
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SUBSTITUTES = 16  # unreadable in a row before giving up
 
 
@@ -199,11 +201,13 @@ class EvalBatches(Dataset[Batch]):
         return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # a terminal's Ctrl-C and torchrun's SIGTERM reach the whole process group: the trainer finishes its step, saves
     # and stops, and needs its workers until then
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":  # a killed trainer takes its workers with it at once
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _ErrorsAsValues(Dataset[Any]):
@@ -231,7 +235,7 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_start_worker,
         # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
