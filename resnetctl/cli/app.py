@@ -9,10 +9,9 @@ import typer
 
 # typer carries its own click and exports no usage error by a public name
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption, UsageError
-from typer.core import TyperGroup, TyperOption
 
 from resnetctl import __version__
-from resnetctl.cli import completion, console, eval, info, prepare, recipe, train, verify
+from resnetctl.cli import completion, console, eval, help, info, prepare, recipe, train, verify
 from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
 
 PROGRAM = "resnetctl"
@@ -22,7 +21,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    cls=help.Group,
     suggest_commands=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,7 +39,7 @@ app.command("completion", rich_help_panel="This machine")(completion.completion)
 
 def _show_version(ctx: typer.Context, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        console.out().print(f"{PROGRAM} {__version__}")
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
         raise typer.Exit
 
 
@@ -51,35 +51,18 @@ def _root(
 ) -> None:
     """Train a ResNet on ImageNet, or on your own image folders: from the archive to an evaluated model.
 
-    To begin: resnetctl prepare, then resnetctl train --epochs 10, then resnetctl eval.
+    \b
+    To begin:
+      resnetctl prepare
+      resnetctl train --epochs 10
+      resnetctl eval
     """
-
-
-def _switch(letter: str, name: str, help_text: str) -> TyperOption:
-    def turn_on(ctx: typer.Context, param: Any, value: bool) -> None:
-        if value and not ctx.resilient_parsing:
-            console.configure(**{name: True})
-
-    return TyperOption(
-        param_decls=[f"-{letter}", f"--{name}"], is_flag=True, expose_value=False, callback=turn_on, help=help_text
-    )
-
-
-def _add_switches(command: Any) -> None:
-    """Let `-q` and `-v` be given before a command's name or after it, wherever in the tree it stands."""
-    command.params += [
-        _switch("q", "quiet", "No notices and no progress; warnings and errors alone."),
-        _switch("v", "verbose", "More details on stderr."),
-    ]
-    if isinstance(command, TyperGroup):
-        for sub in command.commands.values():
-            _add_switches(sub)
 
 
 def build() -> Any:
     """The whole command tree as click sees it."""
     command = typer.main.get_command(app)
-    _add_switches(command)
+    help.finish(command)
     return command
 
 
@@ -95,8 +78,9 @@ def run(args: list[str]) -> int:
         return 0
     except typer.Exit as end:
         return end.exit_code
-    except NoArgsIsHelpError:
-        return EXIT_USAGE  # the help was printed when the exception was made
+    except NoArgsIsHelpError as error:
+        typer.echo(error.message, err=True)
+        return EXIT_USAGE
     except ClickException as error:
         console.show_error(_usage_error(error))
         return EXIT_USAGE

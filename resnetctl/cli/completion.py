@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete
+from resnetctl.cli import complete, help
 from resnetctl.errors import UsageError, did_you_mean, printable
 
 VARIABLE = "_RESNETCTL_COMPLETE"
@@ -153,10 +153,15 @@ def completion(
 ) -> None:
     """Print the script that makes TAB complete commands, options and values.
 
-    bash: eval "$(resnetctl completion bash)" in ~/.bashrc.
-    zsh: resnetctl completion zsh > ~/.zfunc/_resnetctl, a folder of $fpath, or eval "$(…)" after compinit in ~/.zshrc.
-    fish: resnetctl completion fish > ~/.config/fish/completions/resnetctl.fish.
-    PowerShell: resnetctl completion powershell | Out-String | Invoke-Expression in $PROFILE.
+    \b
+    bash, in ~/.bashrc:
+      eval "$(resnetctl completion bash)"
+    zsh, in ~/.zshrc after compinit (or into a file _resnetctl in a folder of $fpath):
+      eval "$(resnetctl completion zsh)"
+    fish:
+      resnetctl completion fish > ~/.config/fish/completions/resnetctl.fish
+    PowerShell, in $PROFILE:
+      resnetctl completion powershell | Out-String | Invoke-Expression
     """
     sys.stdout.write(script(shell))
 
@@ -211,8 +216,4 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
             items = target.shell_complete(ctx, "-")
     commands = getattr(target, "commands", {})
     helps = {name: sub.help for name, sub in commands.items()}  # an item's own help is cut at 45 characters
-    return [("plain", i.value, _first_sentence(helps.get(i.value) or i.help or "")) for i in items]
-
-
-def _first_sentence(text: str) -> str:
-    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    return [("plain", i.value, help.first_sentence(helps.get(i.value) or i.help or "")) for i in items]

@@ -4,7 +4,6 @@ Text is never read as Rich markup, since file, class and run names come from out
 """
 
 import functools
-import json
 import math
 import os
 import sys
@@ -92,6 +91,8 @@ def _labelled(label: str, style: str, text: str) -> None:
 
 def print_json(document: Any) -> None:
     """Write `document` to stdout as one indented JSON document; numbers that are not finite become null."""
+    import json
+
     sys.stdout.write(json.dumps(_finite(document), indent=2) + "\n")
 
 

@@ -21,7 +21,7 @@ def test_help_names_every_command(cli):
     assert done.returncode == 0
     assert done.stderr == ""
     for command in COMMANDS:
-        assert f" {command} " in done.stdout
+        assert f"\n  {command} " in done.stdout
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "recipe list", "recipe show", "recipe diff"])
@@ -40,7 +40,8 @@ def test_version(cli):
 def test_nothing_given_shows_the_help(cli):
     done = cli()
     assert done.returncode == 2
-    assert "Usage: resnetctl" in done.stdout
+    assert done.stdout == ""
+    assert done.stderr == cli("--help").stdout
 
 
 @pytest.mark.parametrize(

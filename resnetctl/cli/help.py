@@ -1,0 +1,92 @@
+"""The look of `--help`: click's plain layout, with colours on a terminal and the commands in groups.
+
+typer's own drawn help imports Rich's Markdown and traceback parts, which double the time of `--help`.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+# typer carries its own click and gives these no public name
+from typer._click.formatting import HelpFormatter
+from typer.core import TyperGroup, TyperOption
+
+from resnetctl.cli import console
+
+_METAVARS = {
+    "int": "N",
+    "int range": "N",
+    "float": "X",
+    "float range": "X",
+    "str": "NAME",
+    "directory": "FOLDER",
+    "file": "FILE",
+    "path": "PATH",
+}
+
+
+def _style(text: str, **style: Any) -> str:
+    """`text` in colour; click takes it out again where the output is no terminal."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, **style)
+
+
+class _Formatter(HelpFormatter):
+    def write_heading(self, heading: str) -> None:
+        super().write_heading(_style(heading, bold=True))
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl([(_style(first, fg="cyan"), second) for first, second in rows], col_max, col_spacing)
+
+
+class _Context(typer.Context):
+    formatter_class = _Formatter
+
+
+class Group(TyperGroup):
+    """A group that lists its commands under the headings of their `rich_help_panel`, each with its first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: HelpFormatter) -> None:
+        """Write one section for each heading, in the order of the commands."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            panel = getattr(command, "rich_help_panel", None)
+            rows = panels.setdefault(panel if isinstance(panel, str) else "Commands", [])
+            rows.append((name, first_sentence(command.help or "")))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of the first paragraph, on one line and without its full stop."""
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+
+
+def finish(command: Any) -> None:
+    """Give `command` and all below it the look, short names for kinds of values, and the options that all take.
+
+    So `-q` and `-v` may be given before a command's name or after it, wherever in the tree it stands.
+    """
+    command.context_class = _Context
+    for param in command.params:
+        if isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
+            param.metavar = _METAVARS.get(param.type.name)
+    command.params += [
+        _switch("q", "quiet", "No notices and no progress; warnings and errors alone."),
+        _switch("v", "verbose", "More details on stderr."),
+    ]
+    if isinstance(command, TyperGroup):
+        for sub in command.commands.values():
+            finish(sub)
+
+
+def _switch(letter: str, name: str, help_text: str) -> TyperOption:
+    def turn_on(ctx: typer.Context, param: Any, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            console.configure(**{name: True})
+
+    return TyperOption(
+        param_decls=[f"-{letter}", f"--{name}"], is_flag=True, expose_value=False, callback=turn_on, help=help_text
+    )
