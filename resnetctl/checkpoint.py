@@ -27,6 +27,7 @@ FORMAT = 1
 _METADATA_KEY = "resnetctl"
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 _MAX_HEADER_BYTES = 16 << 20
+_MAX_DIMENSIONS = 8
 _CHUNK = 16 << 20
 
 
@@ -65,16 +66,16 @@ def _record(path: Path) -> Path:
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Commit:
     """Write the checkpoint of `step` into `folder` and commit it. Raises OSError (a full disk) with nothing changed.
 
-    Files get mode 0644 less the umask. A record of an earlier file of that name is removed first.
+    Files get mode 0644 less the umask. An earlier checkpoint of that step is replaced, its record first.
     """
     from safetensors.torch import save
 
     path = folder / checkpoint_name(step)
+    assert all(t.dtype in _DTYPES.values() for t in checkpoint.tensors.values())  # what cannot be loaded is not saved
     metadata = json.dumps({"format": FORMAT, **checkpoint.metadata}, sort_keys=True, ensure_ascii=True)
     # one key, so that the same state gives the same bytes
     data = save({k: t.contiguous() for k, t in checkpoint.tensors.items()}, {_METADATA_KEY: metadata})
     digest = hashlib.sha256(data).hexdigest()
-    _record(path).unlink(missing_ok=True)
     with atomic_file(path) as fd:
         write_all(fd, data)
         os.fsync(fd)
@@ -83,6 +84,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Commit:
                 f"{printable(path)} reads back differently from what was written",
                 hint="the disk or its memory is failing; earlier checkpoints are untouched",
             )
+        _record(path).unlink(missing_ok=True)  # it speaks of the file that is replaced now
     commit = Commit(path, step, len(data), digest)
     record = {"step": step, "size": len(data), "sha256": digest}
     write_atomically(_record(path), json.dumps(record, sort_keys=True) + "\n")
@@ -117,7 +119,7 @@ def _read_record(path: Path, step: int) -> Commit | None:
         if record["step"] != step:
             return None
         return Commit(path, step, int(record["size"]), str(record["sha256"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 
@@ -217,7 +219,7 @@ def _parse(path: Path, fd: int, size: int) -> Checkpoint:
         tensors = dict(_tensors(path, fd, 8 + header_bytes, size, places))
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise _bad(path, f"its header makes no sense ({error})") from error
     return Checkpoint(tensors, metadata)
 
@@ -226,6 +228,8 @@ def _tensors(path: Path, fd: int, base: int, size: int, places: list[Any]) -> It
     expected = 0
     for begin, end, key, dtype_name, shape in places:
         dtype = _DTYPES[dtype_name]
+        if len(shape) > _MAX_DIMENSIONS:
+            raise ValueError(f"shape of {key}")
         count = 1
         for n in shape:
             if type(n) is not int or not 0 <= n <= size:

@@ -28,8 +28,8 @@ def choose_device(name: str) -> torch.device:
     here = available()
     if name == "auto":
         return torch.device(here[0])
-    kind, _, number = name.partition(":")
-    if kind not in KINDS or (number and not number.isdecimal()):
+    kind, colon, number = name.partition(":")
+    if kind not in KINDS or (colon and not (number.isascii() and number.isdecimal())):
         close = did_you_mean(kind, KINDS)
         raise UsageError(
             f"unknown device {name!r}" + (f": did you mean {close}?" if close else ""),
@@ -43,7 +43,7 @@ def choose_device(name: str) -> torch.device:
     count = torch.get_device_module(kind).device_count() if kind in ("cuda", "xpu") else 1
     if number and int(number) >= count:
         raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
-    return torch.device(name)
+    return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
