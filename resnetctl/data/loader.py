@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,10 +224,23 @@ class _ErrorsAsValues(Dataset[Any]):
             return error
 
 
+def _without_sigchld(loader: DataLoader[Any]) -> Iterator[Any]:
+    """An iterator of `loader` that notices a worker's death when it is asked for a batch, and at no other time.
+
+    The signal handler that torch sets would raise wherever the main thread happens to be: in the middle of a save.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+    return batches
+
+
 def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
 
-    Raises DataError from a worker as it is, and ResnetctlError where a worker dies.
+    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death.
     """
     loader = DataLoader(
         _ErrorsAsValues(batches),
@@ -240,7 +254,7 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     try:
-        for batch in loader:
+        for batch in _without_sigchld(loader):
             if isinstance(batch, ResnetctlError):
                 raise batch
             yield batch
