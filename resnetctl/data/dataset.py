@@ -9,7 +9,6 @@ from typing import Any
 
 from resnetctl.data.index import Index, index_path
 from resnetctl.errors import DataError, printable
-from resnetctl.files import write_atomically
 
 DATASET_FILE = "dataset.json"
 _OURS = "resnetctl "
@@ -116,8 +115,8 @@ def load_dataset(data_root: Path) -> Dataset:
         raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
 
 
-def save_dataset(dataset: Dataset) -> None:
-    """Write `dataset.json` into its root, atomically."""
+def encode_dataset(dataset: Dataset) -> bytes:
+    """What `dataset.json` holds."""
     content = {
         "name": dataset.name,
         "source": dataset.source,
@@ -129,4 +128,4 @@ def save_dataset(dataset: Dataset) -> None:
         "incomplete": dataset.incomplete,
         "fingerprints": dataset.fingerprints,
     }
-    write_atomically(dataset.root / DATASET_FILE, json.dumps(content, indent=2) + "\n")
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +81,10 @@ def _unpack(path: Path) -> dict[str, bytes]:
     if len(data) > _MAX_BYTES:
         raise _damaged(path, "it unpacks to more than 256 MiB")
     files = {}
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        for member in tar_members(file.fileno(), 0, len(data), str(path), folders=True):
-            for wanted in (_META, _TRUTH):
-                if member.name == wanted or member.name.endswith("/" + wanted):
-                    files[wanted] = os.pread(file.fileno(), member.size, member.offset)
+    for member in tar_members(lambda n, at: data[at : at + n], 0, len(data), str(path), folders=True):
+        for wanted in (_META, _TRUTH):
+            if member.name == wanted or member.name.endswith("/" + wanted):
+                files[wanted] = data[member.offset : member.offset + member.size]
     for wanted in (_META, _TRUTH):
         if wanted not in files:
             raise _damaged(path, f"it has no {wanted}")

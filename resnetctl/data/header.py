@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 UNKNOWN = (0, 0)
 Reader = Callable[[int, int], bytes]
-"""`read(offset, count)`: up to `count` bytes at `offset` of the image file."""
+"""`read(count, offset)`: up to `count` bytes at `offset` of the image file, as os.pread does it."""
 
 _MAX_SEGMENTS = 256
 _MORE_BYTES = 1 << 16  # a JPEG segment is no longer than that
@@ -40,7 +40,7 @@ def _jpeg(data: bytes, read: Reader | None) -> tuple[int, int]:
         if pos - base + 9 > len(data):
             if read is None:
                 return UNKNOWN
-            base, data = pos, read(pos, _MORE_BYTES)
+            base, data = pos, read(_MORE_BYTES, pos)
             if len(data) < 9:
                 return UNKNOWN
         at = pos - base
@@ -54,7 +54,7 @@ def _jpeg(data: bytes, read: Reader | None) -> tuple[int, int]:
             return (height, width) if height and width else UNKNOWN
         elif marker in (0xD8, 0x01) or 0xD0 <= marker <= 0xD7:  # no length follows
             pos += 2
-        elif marker in (0xD9, 0xDA):  # the image ends or its data begin without a frame
+        elif marker in (0x00, 0xD9, 0xDA):  # no marker, or the image ends or its data begin without a frame
             return UNKNOWN
         else:
             pos += 2 + (data[at + 2] << 8 | data[at + 3])

@@ -125,7 +125,14 @@ class IndexBuilder:
         return int(np.frombuffer(self._columns["length"], np.int64).sum())
 
     def write(self, path: Path, info: IndexInfo) -> IndexInfo:
-        """Sort by (label, name), write atomically, and return `info` with its fingerprint.
+        """Write the index atomically and return `info` with its fingerprint; raises as `encode` does."""
+        info, data = self.encode(info)
+        with atomic_file(path) as fd:
+            write_all(fd, data)
+        return info
+
+    def encode(self, info: IndexInfo) -> tuple[IndexInfo, bytes]:
+        """Sort by (label, name); `info` with its fingerprint, and the bytes of the index file.
 
         Raises DataError where two samples have one name, or there is none at all.
         """
@@ -155,10 +162,7 @@ class IndexBuilder:
         arrays |= _pack_strings("name", names)
         arrays |= _pack_strings("container_name", [os.fsencode(c) for c in self._containers])
         info = replace(info, fingerprint=_fingerprint(info.classes, arrays))
-        data = save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
-        with atomic_file(path) as fd:
-            write_all(fd, data)
-        return info
+        return info, save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
 
 
 def _pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from resnetctl.data import imagenet
-from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, is_ours, load_dataset, save_dataset
+from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset, is_ours, load_dataset
 from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
 from resnetctl.data.sources import SOURCES, SourceData, source_module
 from resnetctl.errors import DataError, ResnetctlError, printable, some
-from resnetctl.files import folder_lock, sweep_temporary_files
+from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent
 
 
@@ -71,8 +71,6 @@ def prepare(
             notices += _before(data_root, kind, held.root)
             dataset, splits = _write(data_root, kind, held, builders, _incomplete(held, builders, allow_incomplete))
     notices += held.notes
-    if "val" not in builders:
-        notices.append("there is no val split: train can run, but eval has nothing to measure on")
     seconds = time.monotonic() - start
     return Prepared(dataset=dataset, splits=splits, root=held.root, notices=tuple(notices), seconds=seconds)
 
@@ -204,7 +202,7 @@ def _write(
 ) -> tuple[Dataset, tuple[SplitSummary, ...]]:
     root, here = _absolute(held.root), _absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
-    fingerprints, summaries = {}, []
+    fingerprints, summaries, files = {}, [], {}
     for split, builder in builders.items():
         info = IndexInfo(
             split=split,
@@ -215,13 +213,12 @@ def _write(
             incomplete=incomplete,
             notes=tuple(held.notes),
         )
-        fingerprints[split] = builder.write(index_path(data_root, split), info).fingerprint
+        info, files[index_path(data_root, split)] = builder.encode(info)
+        fingerprints[split] = info.fingerprint
         counts = builder.class_counts(len(held.classes))
         summaries.append(
             SplitSummary(split=split, images=len(builder), classes=int((counts > 0).sum()), bytes=builder.total_bytes())
         )
-    for split in set(SPLITS) - builders.keys():
-        index_path(data_root, split).unlink(missing_ok=True)
     dataset = Dataset(
         root=data_root,
         name=held.name,
@@ -234,5 +231,14 @@ def _write(
         incomplete=incomplete,
         fingerprints=fingerprints,
     )
-    save_dataset(dataset)
+    _replace_together({data_root / DATASET_FILE: encode_dataset(dataset), **files})
+    for split in set(SPLITS) - builders.keys():
+        index_path(data_root, split).unlink(missing_ok=True)
     return dataset, tuple(summaries)
+
+
+def _replace_together(files: dict[Path, bytes]) -> None:
+    """Write all, and rename none before all are on the disk; the first is renamed last, and vouches for the others."""
+    with contextlib.ExitStack() as stack:
+        for path, data in files.items():
+            write_all(stack.enter_context(atomic_file(path)), data)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ BLOCK = 512
 HEAD_BYTES = 1536  # of a member's data, read in one go with its header: most image headers end within
 MAX_TRAILER_BYTES = 16 << 20  # zeros after the end of an archive: tar pads it to a record, 10 KiB by default
 _MAX_EXTENSION_BYTES = 1 << 20  # of a long name or a pax header
+Reader = Callable[[int, int], bytes]
+"""`read(count, offset)`: up to `count` bytes at `offset`, as os.pread does it."""
+
 _ZERO = bytes(BLOCK)
 _REGULAR = b"0\x007"  # 7: contiguous file, an old way to say the same
 _KINDS = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"5": "folder", b"6": "pipe"}
@@ -34,22 +38,22 @@ class TarMember(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tuple[int, int]]:
-    """The descriptor and the size in bytes of the tar at `path`; DataError where it cannot be read."""
+def open_tar(path: Path) -> Iterator[tuple[Reader, int]]:
+    """A reader of the tar at `path` and its size in bytes; DataError where it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
     try:
-        yield fd, os.fstat(fd).st_size
+        yield partial(os.pread, fd), os.fstat(fd).st_size
     except OSError as error:
         raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
     finally:
         os.close(fd)
 
 
-def tar_members(fd: int, begin: int, end: int, what: str, *, folders: bool = False) -> Iterator[TarMember]:
-    """The regular files of the tar in bytes `begin` to `end` of `fd`, in order; `what` names it in errors.
+def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool = False) -> Iterator[TarMember]:
+    """The regular files of the tar in bytes `begin` to `end` of what `read` reads, in order; `what` names it in errors.
 
     Raises DataError where the archive is cut or damaged anywhere, and where a member is a link, a device, or anything
     else but a regular file (or a folder, which is skipped, where `folders` says so).
@@ -60,21 +64,21 @@ def tar_members(fd: int, begin: int, end: int, what: str, *, folders: bool = Fal
     while True:
         if pos + BLOCK > end:
             raise _damaged(what, pos, "it ends without the blocks that close a tar: it was cut")
-        chunk = os.pread(fd, min(BLOCK + HEAD_BYTES, end - pos), pos)
+        chunk = read(min(BLOCK + HEAD_BYTES, end - pos), pos)
         header = chunk[:BLOCK]
         if len(header) < BLOCK:
             raise _damaged(what, pos, "it cannot be read to its end")
         if header == _ZERO:
             if long_name is not None or long_size is not None:
                 raise _damaged(what, pos, "a long name has no member")
-            _check_end(fd, pos, end, what)
+            _check_end(read, pos, end, what)
             return
         _check_sum(header, what, pos)
         kind, size = header[156:157], _number(header[124:136], what, pos)
         data = pos + BLOCK
         after = data + (size + BLOCK - 1) // BLOCK * BLOCK
         if kind in b"Lxg":
-            extension = _extension(fd, data, size, end, what)
+            extension = _extension(read, data, size, end, what)
             if kind == b"L":
                 long_name = extension.rstrip(b"\0")
             elif kind == b"x":
@@ -148,12 +152,12 @@ def _short_name(header: bytes) -> bytes:
     return prefix + b"/" + name if prefix else name
 
 
-def _extension(fd: int, data: int, size: int, end: int, what: str) -> bytes:
+def _extension(read: Reader, data: int, size: int, end: int, what: str) -> bytes:
     if size > _MAX_EXTENSION_BYTES:
         raise _damaged(what, data, "a long name of more than a MiB")
     if data + size > end:
         raise _damaged(what, data, "it ends inside a long name: it was cut")
-    return os.pread(fd, size, data)
+    return read(size, data)
 
 
 def _pax(records: bytes, what: str, pos: int, name: bytes | None) -> tuple[bytes | None, int | None]:
@@ -178,12 +182,12 @@ def _pax(records: bytes, what: str, pos: int, name: bytes | None) -> tuple[bytes
     return name, size
 
 
-def _check_end(fd: int, pos: int, end: int, what: str) -> None:
+def _check_end(read: Reader, pos: int, end: int, what: str) -> None:
     """After a zero block: a second one, and nothing but zeros up to `end`."""
     if end - pos < 2 * BLOCK:
         raise _damaged(what, pos, "the second of the two blocks that close a tar is missing: it was cut")
     if end - pos > MAX_TRAILER_BYTES:
         raise _damaged(what, pos, f"a header is all zero, and {end - pos:,} bytes follow that belong to no member")
-    rest = os.pread(fd, end - pos, pos)
+    rest = read(end - pos, pos)
     if len(rest) < end - pos or rest.count(0) != len(rest):
         raise _damaged(what, pos, "a header is all zero, but other members follow: a block was wiped")

@@ -48,7 +48,7 @@ def open_source(path: Path, data_root: Path) -> SourceData:
                 hint="the two need the same class folders, else a label would mean two things",
             )
     if len(splits) == 1:
-        notes.append("there is no val/ folder beside train/, so that the data set has no val split")
+        notes.append("there is no val/ folder beside train/: train can run, but eval has nothing to measure on")
     return SourceData(
         name=_name(path, classes),
         root=path,
@@ -118,7 +118,7 @@ def _record(root: Path, container: str, name: str, label: int) -> Record:
         fd = os.open(root / container, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             size = os.fstat(fd).st_size
-            height, width = image_size(os.pread(fd, _HEAD_BYTES, 0), lambda at, count: os.pread(fd, count, at))
+            height, width = image_size(os.pread(fd, _HEAD_BYTES, 0), partial(os.pread, fd))
         finally:
             os.close(fd)
     except OSError as error:

@@ -6,7 +6,6 @@ of one file. The val archive is flat; its labels come from the devkit.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from resnetctl.data.devkit import Devkit, read_devkit
 from resnetctl.data.header import image_size
 from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
 from resnetctl.data.sources import SourceData
-from resnetctl.data.tarindex import TarMember, open_tar, tar_members
+from resnetctl.data.tarindex import Reader, TarMember, open_tar, tar_members
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
 
@@ -90,8 +89,8 @@ def _expect(held: SourceData, devkit: Devkit) -> None:
 def _class_tars(path: Path) -> dict[str, TarMember]:
     """Wnid to the tar of its images. Walking them first finds a cut archive before a minute is spent on its images."""
     found: dict[str, TarMember] = {}
-    with open_tar(path) as (fd, size):
-        for member in tar_members(fd, 0, size, path.name):
+    with open_tar(path) as (pread, size):
+        for member in tar_members(pread, 0, size, path.name):
             wnid, _, suffix = member.name.partition(".")
             if not imagenet.WNID.fullmatch(wnid) or suffix != "tar":
                 raise _unexpected(path.name, member.name, "n01440764.tar")
@@ -107,22 +106,22 @@ def _train_records(
     labels = {wnid: label for label, wnid in enumerate(classes)}
     total = sum(devkit.train_counts) if devkit and devkit.train_counts else None
     done = 0
-    with open_tar(root / _TRAIN) as (fd, _):
+    with open_tar(root / _TRAIN) as (pread, _):
         for wnid, tar in inner.items():
             label, what = labels[wnid], f"{_TRAIN}: {wnid}.tar"
-            for member in tar_members(fd, tar.offset, tar.offset + tar.size, what):
+            for member in tar_members(pread, tar.offset, tar.offset + tar.size, what):
                 match = imagenet.TRAIN_FILE.fullmatch(member.name)
                 if not match or match[1] != wnid:
                     raise _unexpected(what, member.name, f"{wnid}_10026.JPEG")
-                yield _record(fd, wnid, _TRAIN, member, label)
+                yield _record(pread, wnid, _TRAIN, member, label)
                 done += 1
                 progress("indexing train", done, total)
 
 
 def _val_records(root: Path, devkit: Devkit, progress: Progress) -> Iterator[Record]:
     labels = devkit.val_labels.tolist()
-    with open_tar(root / _VAL) as (fd, size):
-        for done, member in enumerate(tar_members(fd, 0, size, _VAL), 1):
+    with open_tar(root / _VAL) as (pread, size):
+        for done, member in enumerate(tar_members(pread, 0, size, _VAL), 1):
             match = imagenet.VAL_FILE.fullmatch(member.name)
             if not match:
                 raise _unexpected(_VAL, member.name, "ILSVRC2012_val_00000001.JPEG")
@@ -133,17 +132,17 @@ def _val_records(root: Path, devkit: Devkit, progress: Progress) -> Iterator[Rec
                     hint=f"get {_DEVKIT} again; its md5 should be {imagenet.DEVKIT.md5}",
                 )
             label = labels[number - 1]
-            yield _record(fd, devkit.wnids[label], _VAL, member, label)
+            yield _record(pread, devkit.wnids[label], _VAL, member, label)
             progress("indexing val", done, len(labels))
 
 
-def _record(fd: int, wnid: str, container: str, member: TarMember, label: int) -> Record:
+def _record(pread: Reader, wnid: str, container: str, member: TarMember, label: int) -> Record:
     name, offset, size, head = member
     if size > MAX_SAMPLE_BYTES:
         raise DataError(f"{container} holds {printable(name)} of {size:,} bytes, which is no photograph")
 
-    def read(at: int, count: int) -> bytes:
-        return os.pread(fd, max(0, min(count, size - at)), offset + at)
+    def read(count: int, at: int) -> bytes:
+        return pread(max(0, min(count, size - at)), offset + at)
 
     height, width = image_size(head, read)
     return Record(f"{wnid}/{name}", container, offset, size, label, height, width)

@@ -51,17 +51,20 @@ def open_source(path: Path, data_root: Path) -> SourceData:
 
 
 def _copy_to(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    sweep_temporary_files(folder)
-    for origin in sorted(_BUNDLED.iterdir()):
-        data, copy = origin.read_bytes(), folder / origin.name
-        if not copy.is_symlink() and not copy.exists():
-            write_atomically(copy, data)
-        elif copy.is_symlink() or copy.read_bytes() != data:
+    files = {folder / origin.name: origin.read_bytes() for origin in sorted(_BUNDLED.iterdir())}
+    there = [path for path in (folder, *files) if path.is_symlink() or path.exists()]
+    for path in there:
+        fits = path.is_dir() if path == folder else path.is_file() and path.read_bytes() == files[path]
+        if path.is_symlink() or not fits:
             raise DataError(
-                f"{printable(copy)} is in the way: it is not the file that belongs there",
+                f"{printable(path)} is in the way: it is not what belongs there",
                 hint="move it, or choose another data root with --data",
             )
+    folder.mkdir(exist_ok=True)
+    sweep_temporary_files(folder)
+    for path, data in files.items():
+        if path not in there:
+            write_atomically(path, data)
 
 
 def _records(data_root: Path, split: str, progress: Progress) -> Iterator[Record]:
