@@ -13,12 +13,14 @@ Register-ArgumentCompleter -Native -CommandName resnetctl -ScriptBlock {
             $kind, $value, $help = $_ -split "`t", 3
             if ($kind -eq 'plain') {
                 if (-not $help) { $help = $value }
-                $text = if ($value -match "[\s'``$&;|(){}]") { "'" + $value.Replace("'", "''") + "'" } else { $value }
+                $text = if ($value -match '[\s''`$&;|(){}]') { "'" + $value.Replace("'", "''") + "'" } else { $value }
                 [System.Management.Automation.CompletionResult]::new($text, $value, 'ParameterValue', $help)
             }
         }
     }
     finally {
-        Remove-Item Env:_RESNETCTL_COMPLETE, Env:_RESNETCTL_WORDS, Env:_RESNETCTL_WORD -ErrorAction SilentlyContinue
+        foreach ($name in 'COMPLETE', 'WORDS', 'WORD') {
+            Remove-Item "Env:_RESNETCTL_$name" -ErrorAction SilentlyContinue
+        }
     }
 }

@@ -119,13 +119,15 @@ Register-ArgumentCompleter -Native -CommandName resnetctl -ScriptBlock {
             $kind, $value, $help = $_ -split "`t", 3
             if ($kind -eq 'plain') {
                 if (-not $help) { $help = $value }
-                $text = if ($value -match "[\s'``$&;|(){}]") { "'" + $value.Replace("'", "''") + "'" } else { $value }
+                $text = if ($value -match '[\s''`$&;|(){}]') { "'" + $value.Replace("'", "''") + "'" } else { $value }
                 [System.Management.Automation.CompletionResult]::new($text, $value, 'ParameterValue', $help)
             }
         }
     }
     finally {
-        Remove-Item Env:_RESNETCTL_COMPLETE, Env:_RESNETCTL_WORDS, Env:_RESNETCTL_WORD -ErrorAction SilentlyContinue
+        foreach ($name in 'COMPLETE', 'WORDS', 'WORD') {
+            Remove-Item "Env:_RESNETCTL_$name" -ErrorAction SilentlyContinue
+        }
     }
 }
 """
@@ -210,6 +212,8 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
         if target._custom_shell_complete is None and isinstance(target.type, TyperPath):
             return [("file" if target.type.file_okay else "dir", "", "")]
         items = target.shell_complete(ctx, begun)
+        if not items and begun.startswith((".", "/", "~")):  # runs and recipes may be given as files too
+            return [("file", "", "")]
     else:
         items = target.shell_complete(ctx, begun)
         if not items and not begun:

@@ -91,6 +91,12 @@ def test_folders_are_left_to_the_shell(ask):
     assert ask("fish", "train", "--data", "") == [["dir", "", ""]]
 
 
+def test_a_path_in_place_of_a_name_is_left_to_the_shell(ask):
+    assert ask("fish", "train", "--recipe", "./my") == [["file", "", ""]]
+    assert ask("fish", "eval", "~/") == [["file", "", ""]]
+    assert ask("fish", "train", "--recipe", "my") == []
+
+
 def test_nonsense_on_the_line_offers_nothing(ask):
     assert ask("fish", "nonsense", "") == []
     assert ask("fish", "train", "--nonsense", "--recipe", "nonsense") == []
