@@ -1,7 +1,8 @@
 """From an image file's bytes to pixels of the wanted size, all in uint8.
 
-Resizing works on uint8 with antialiasing; it differs from Pillow's by at most 1 of 255 (mean 0.003, measured), and
-JPEG decoding by nothing, since both use libjpeg-turbo with the same settings.
+Resizing works on uint8 with antialiasing. Bilinear, it differs from Pillow's by at most 1 of 255; bicubic, by up to 8
+at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding differs by nothing:
+both use libjpeg-turbo with the same settings.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def decode(data: bytes) -> torch.Tensor:
     if data[:2] == b"\xff\xd8":
         height, width = image_size(data)
         _refuse_bomb(height, width)
+        if data.endswith(bytes(16)) and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise DataError("not an image that can be read: its last part is zeros, as after a broken download")
         try:
             if height:  # else the size is not known beforehand
                 return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
