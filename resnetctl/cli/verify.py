@@ -36,6 +36,7 @@ def verify(
 def _show(report: "Report") -> None:
     rows = [("ok" if check.ok else "BAD", check.name, check.detail) for check in report.checks]
     rows += [("note", "images", f"{count:,} {what}") for what, count in sorted(report.notes.items())]
+    rows += [("note", "prepare", remark) for remark in report.remarks]
     console.table(("", "check", "found"), rows)
     if report.bad:
         console.table(("split", "bad image", "why"), [(b.split, b.name, b.reason) for b in report.bad[:_SHOWN]])
@@ -59,5 +60,6 @@ def _document(report: "Report") -> dict[str, Any]:
         "checks": [check._asdict() for check in report.checks],
         "bad": [{k: printable(v) for k, v in bad._asdict().items()} for bad in report.bad],
         "notes": report.notes,
+        "remarks": report.remarks,
         "seconds": round(report.seconds, 3),
     }

@@ -55,6 +55,8 @@ class Report:
     """Sorted by split and place in the index."""
     notes: dict[str, int]
     """What is unusual but fine, and how many images are so."""
+    remarks: tuple[str, ...]
+    """What prepare noted of the data set."""
     images: int
     seconds: float
 
@@ -90,6 +92,7 @@ def verify(data_root: Path, *, workers: int, progress: Progress = silent) -> Rep
         checks=tuple(checks),
         bad=tuple(bad),
         notes=dict(notes),
+        remarks=tuple(dict.fromkeys(note for index in indexes.values() for note in index.info.notes)),
         images=sum(map(len, indexes.values())),
         seconds=time.monotonic() - start,
     )
@@ -151,7 +154,7 @@ def _anchors(index: Index) -> Check:
     wrong = {n: label for n, label in found.items() if label != imagenet.ANCHORS[n]}
     if not wrong:
         return Check("val label order", True, f"{len(found)} images of known label are right")
-    n, label = next(iter(wrong.items()))
+    n, label = min(wrong.items())
     detail = f"{len(wrong)} of {len(found)} images of known label are wrong: ILSVRC2012_val_{n:08d}.JPEG has {label}"
     detail += f" instead of {imagenet.ANCHORS[n]}"
     if any(label - imagenet.ANCHOR_IDS[n] in (-1, 0) for n, label in wrong.items()):

@@ -1,0 +1,107 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnetctl.data import imagenet
+from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, jpeg, official
+
+WNIDS = imagenet.wnids()[::250]
+
+
+def test_bare_prepare_with_nothing_there_says_how_to_start(cli, tmp_path: Path) -> None:
+    done = cli("prepare")
+    assert (done.returncode, done.stdout) == (3, "")
+    for text in ("resnetctl prepare --source sample", "image-net.org", "kaggle.com", "huggingface.co", TRAIN, DEVKIT):
+        assert text in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sample(cli, tmp_path: Path) -> None:
+    done = cli("prepare", "--source", "sample")
+    assert done.returncode == 0
+    head, train, val = done.stdout.splitlines()
+    assert head.split()[:4] == ["split", "images", "classes", "source"]
+    assert train.split()[:4] == ["train", "2000", "10", "sample"]
+    assert val.split()[:4] == ["val", "500", "10", "sample"]
+    assert "resnetctl train --epochs 10\n" in done.stderr
+    described = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert described["recipe"] == "small"
+    assert (described["classes"], described["train"], described["val"]) == (10, 2000, 500)
+    assert cli("prepare").stdout == done.stdout  # again, from what was prepared before
+
+
+def test_json_is_one_document(cli) -> None:
+    done = cli("prepare", "--source", "sample", "--json")
+    document = json.loads(done.stdout)
+    assert document["splits"]["train"]["images"] == 2000
+    assert document["incomplete"] is None
+    assert document["name"] == "fashion-mnist-sample"
+
+
+def test_what_lies_in_data_is_recognised(cli, tmp_path: Path) -> None:
+    official(WNIDS).write(tmp_path / "data")
+    done = cli("prepare", "-q")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split()[:4] == ["train", "12", "4", "official"]
+    assert done.stderr == ""
+
+
+def test_an_incomplete_set_is_refused_or_taken_with_a_warning(cli, tmp_path: Path) -> None:
+    made = official(WNIDS)
+    made.train[WNIDS[0]].pop()
+    made.write(tmp_path / "in")
+    refused = cli("prepare", "in")
+    assert refused.returncode == 3
+    assert f"{WNIDS[0]} (2 of 3)" in refused.stderr
+    assert "--allow-incomplete" in refused.stderr
+    taken = cli("prepare", "in", "--allow-incomplete")
+    assert taken.returncode == 0
+    assert "warning: the data set is not whole" in taken.stderr
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["incomplete"].startswith("train has 11 of 12")
+
+
+def test_an_empty_class_is_named(cli, tmp_path: Path) -> None:
+    for name in ("cat", "[red]emu"):
+        (tmp_path / "pets" / "train" / name).mkdir(parents=True)
+    (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(jpeg(1))
+    done = cli("prepare", "pets")
+    assert done.returncode == 3
+    assert "train has no image of [red]emu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        (("--source", "smaple"), 2, "did you mean sample?"),
+        (("--source", "xyz"), 2, "one of: official, folder, sample"),
+        (("nowhere",), 3, "there is nothing at nowhere"),
+        (("--source", "folder", "."), 3, "has no train/ folder"),
+        (("--source", "official", "."), 3, f"has no {TRAIN}"),
+    ],
+)
+def test_mistakes(cli, args: tuple[str, ...], code: int, text: str) -> None:
+    done = cli("prepare", *args)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert text in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
+    tree = tmp_path / "tree" / "train" / "cat"
+    tree.mkdir(parents=True)
+    (tree / "image.jpg").write_bytes(jpeg(1))
+    for n in range(20_000):  # enough for seconds of work
+        (tree / f"{n}.jpg").symlink_to("image.jpg")
+    command = [sys.executable, "-m", "resnetctl", "prepare", str(tmp_path / "tree"), "--data", str(tmp_path / "data")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "data" / ".lock").exists():
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    assert [p.name for p in (tmp_path / "data").iterdir()] == [".lock"]

@@ -1,0 +1,148 @@
+"""Archives with changed bytes give records inside the file, or one clean DataError; nothing else, and quickly."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resnetctl.data import imagenet
+from resnetctl.data.devkit import read_devkit
+from resnetctl.data.sources import official, source_module
+from resnetctl.data.zipindex import zip_members
+from resnetctl.errors import DataError
+from resnetctl.progress import silent
+from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL
+from tests.fixtures.imagenet_archives import official as made_official
+
+WNIDS = imagenet.wnids()[::400]
+BLOCK = 512
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_official(WNIDS, 2, 1, ancestors=2).write(tmp_path_factory.mktemp("whole"))
+
+
+def mutations() -> st.SearchStrategy[list[tuple[str, int, bytes]]]:
+    """Changes to make in turn: what to do, where (a fraction of the file in 2^20), and with which bytes."""
+    interesting = st.sampled_from(
+        [b"\0", b"\xff", b"\x80", b"5", b"x", b"L", b"S", b"\0" * BLOCK, b"../", b"77777777777"]
+    )
+    content = st.one_of(interesting, st.binary(min_size=1, max_size=20))
+    kind = st.sampled_from(["write", "write", "write header", "insert", "delete", "cut", "wipe"])
+    return st.lists(st.tuples(kind, st.integers(0, (1 << 20) - 1), content), min_size=1, max_size=4)
+
+
+def mutated(data: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
+    for kind, fraction, content in changes:
+        at = fraction * len(data) >> 20
+        block = at // BLOCK * BLOCK
+        if kind == "write":
+            data = data[:at] + content + data[at + len(content) :]
+        elif kind == "write header":  # with a checksum that is right again, or nothing behind it would be reached
+            header = bytearray(data[block : block + BLOCK].ljust(BLOCK, b"\0"))
+            field = (0, 100, 124, 156, 257, 345)[at % 6]
+            header[field : field + len(content)] = content
+            del header[BLOCK:]
+            header[148:156] = b" " * 8
+            header[148:156] = b"%06o\0 " % sum(header)
+            data = data[:block] + bytes(header) + data[block + BLOCK :]
+        elif kind == "insert":
+            data = data[:at] + content + data[at:]
+        elif kind == "delete":
+            data = data[:at] + data[at + len(content) * 7 :]
+        elif kind == "cut":
+            data = data[:at]
+        else:
+            data = data[:block] + bytes(BLOCK) + data[block + BLOCK :]
+    return data
+
+
+def check_official(archives: Path, folder: Path, name: str, changes: list[tuple[str, int, bytes]]) -> None:
+    for archive in (TRAIN, VAL, DEVKIT):
+        data = (archives / archive).read_bytes()
+        (folder / archive).write_bytes(mutated(data, changes) if archive == name else data)
+    try:
+        held = source_module("official").open_source(folder, folder)
+        for split, records in held.splits.items():
+            size = (folder / (TRAIN if split == "train" else VAL)).stat().st_size
+            for record in records(silent):
+                assert 0 <= record.offset <= record.offset + record.length <= size
+                assert 0 <= record.label < len(held.classes)
+                wnid, file = record.name.split("/")
+                assert wnid == held.classes[record.label]
+                assert (imagenet.TRAIN_FILE if split == "train" else imagenet.VAL_FILE).fullmatch(file)
+                assert record.height >= 0
+                assert record.width >= 0
+    except DataError:
+        pass
+    assert sorted(p.name for p in folder.iterdir()) == sorted((TRAIN, VAL, DEVKIT))
+
+
+def check_zip(folder: Path, changes: list[tuple[str, int, bytes]]) -> None:
+    bundled = Path(official.__file__).parents[1] / "sample" / "val.zip"
+    path = folder / "a.zip"
+    data = bundled.read_bytes()
+    path.write_bytes(mutated(data[:2000], changes) + data[2000:-2000] + mutated(data[-2000:], changes))
+    try:
+        for member in zip_members(path):
+            assert member.offset >= 0
+            assert member.length >= 0
+    except DataError:
+        pass
+    path.unlink()
+
+
+def fuzz(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
+def test_official_archives(archives: Path, tmp_path: Path, name: str) -> None:
+    @fuzz(300)
+    @given(mutations())
+    def check(changes: list[tuple[str, int, bytes]]) -> None:
+        check_official(archives, tmp_path, name, changes)
+
+    check()
+
+
+def test_zip(tmp_path: Path) -> None:
+    @fuzz(300)
+    @given(mutations())
+    def check(changes: list[tuple[str, int, bytes]]) -> None:
+        check_zip(tmp_path, changes)
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT, "zip"])
+def test_5_000_more_of_each(archives: Path, tmp_path: Path, name: str) -> None:
+    @fuzz(5000)
+    @given(mutations())
+    def check(changes: list[tuple[str, int, bytes]]) -> None:
+        if name == "zip":
+            check_zip(tmp_path, changes)
+        else:
+            check_official(archives, tmp_path, name, changes)
+
+    check()
+
+
+def test_the_devkits_struct_inside_a_sound_tar(tmp_path: Path, archives: Path) -> None:
+    """Most changes of the gzip end at its checksum; here the MATLAB file itself is changed, and packed again."""
+    from tests.fixtures.imagenet_archives import meta_mat, write_devkit
+
+    whole = meta_mat([(1, WNIDS[0], "a, b", 2), (2, WNIDS[1], "c", 2)], 2, compressed=False)
+
+    @fuzz(300)
+    @given(mutations())
+    def check(changes: list[tuple[str, int, bytes]]) -> None:
+        write_devkit(tmp_path / DEVKIT, mutated(whole, changes), [1, 2])
+        with contextlib.suppress(DataError):
+            assert len(read_devkit(tmp_path / DEVKIT).wnids) >= 1
+
+    check()
