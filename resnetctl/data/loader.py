@@ -10,6 +10,7 @@ import ctypes
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from resnetctl.data import nvimgcodec
 from resnetctl.data.augment import draw, train_size
 from resnetctl.data.decode import centre, decode, resize
 from resnetctl.data.index import Index
@@ -57,6 +59,8 @@ class TrainView:
     crop_ratio: tuple[float, float]
     hflip: float
     interpolation: str
+    decoder: str = "torchvision"
+    """Or "nvimgcodec": the same pixels, sooner."""
     rank: int = 0
     world_size: int = 1
 
@@ -104,19 +108,21 @@ class TrainBatches(Dataset[Batch]):
         epoch, sample = self.samples(item)
         draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
         size = view.size_at(item // view.micro_batches, len(index))
-        images = torch.empty((len(sample), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
+        images = _empty_images(len(sample), size)
         labels = index.label[sample].astype(np.int64)
         unreadable: list[int] = []
         for n in range(len(sample)):
-            picture, used = self._readable(int(epoch[n]), int(sample[n]), unreadable)
-            labels[n] = index.label[used]
-            h, w = picture.shape[1:]
             box, flip = draws.box[n], draws.flip[n]
-            if used != sample[n] or (h, w) != (index.height[used], index.width[used]):
-                again = self._draw(epoch[n : n + 1], sample[n : n + 1], np.array([h]), np.array([w]))
-                box, flip = again.box[0], again.flip[0]
-            top, left, height, width = box.tolist()
-            crop = resize(picture[:, top : top + height, left : left + width], size, size, view.interpolation)
+            pixels, used, cut = self._readable(int(epoch[n]), int(sample[n]), box, unreadable)
+            labels[n] = index.label[used]
+            if not cut:
+                h, w = pixels.shape[1:]
+                if used != sample[n] or (h, w) != (index.height[used], index.width[used]):
+                    again = self._draw(epoch[n : n + 1], sample[n : n + 1], np.array([h]), np.array([w]))
+                    box, flip = again.box[0], again.flip[0]
+                top, left, height, width = box.tolist()
+                pixels = pixels[:, top : top + height, left : left + width]
+            crop = resize(pixels, size, size, view.interpolation)
             images[n] = crop.flip(2) if flip else crop
         return Batch(images, torch.from_numpy(labels), torch.tensor(unreadable, dtype=torch.int64))
 
@@ -133,12 +139,23 @@ class TrainBatches(Dataset[Batch]):
             hflip=view.hflip,
         )
 
-    def _readable(self, epoch: int, sample: int, unreadable: list[int]) -> tuple[torch.Tensor, int]:
-        """The picture of `sample` or, where it cannot be read, of a substitute that its number and epoch decide."""
+    def _readable(
+        self, epoch: int, sample: int, box: np.ndarray, unreadable: list[int]
+    ) -> tuple[torch.Tensor, int, bool]:
+        """(pixels, whose they are, whether they are `box` alone): of `sample`, or where it cannot be read of another.
+
+        Which one takes its place follows from the sample's number and the epoch.
+        """
         used = sample
         for attempt in range(_SUBSTITUTES):
             try:
-                return decode(self.index.read(used)), used
+                data = self.index.read(used)
+                if self.view.decoder == "nvimgcodec" and used == sample:
+                    size = int(self.index.height[used]), int(self.index.width[used])
+                    cut = nvimgcodec.decode_region(data, size, tuple(box.tolist()))
+                    if cut is not None:
+                        return cut, used, True
+                return decode(data), used, False
             except DataError as error:
                 unreadable.append(used)
                 last = error
@@ -187,9 +204,7 @@ class EvalBatches(Dataset[Batch]):
     def __getitem__(self, item: int) -> Batch:
         view = self.view
         sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
-        images = torch.empty(
-            (len(sample), 3, view.size, view.size), dtype=torch.uint8, memory_format=torch.channels_last
-        )
+        images = _empty_images(len(sample), view.size)
         labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
         unreadable = []
         for n, i in enumerate(sample):
@@ -200,6 +215,16 @@ class EvalBatches(Dataset[Batch]):
                 labels[n] = -1
                 unreadable.append(i)
         return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
+
+
+def _empty_images(count: int, size: int) -> torch.Tensor:
+    """`[count, 3, size, size] uint8`, channels last; in a worker it is made in shared memory, which saves a copy."""
+    if get_worker_info() is None:
+        pixels = torch.empty((count, size, size, 3), dtype=torch.uint8)
+    else:
+        shared = torch.UntypedStorage._new_shared(count * size * size * 3)  # as torch's own default_collate does
+        pixels = torch.empty(0, dtype=torch.uint8).set_(shared).view(count, size, size, 3)
+    return pixels.permute(0, 3, 1, 2)
 
 
 def _start_worker(worker: int) -> None:
@@ -242,24 +267,26 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
 
     Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death.
     """
-    loader = DataLoader(
-        _ErrorsAsValues(batches),
-        batch_size=None,
-        sampler=items,
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=2 if workers else None,
-        worker_init_fn=_start_worker,
-        # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
+        loader = DataLoader(
+            _ErrorsAsValues(batches),
+            batch_size=None,
+            sampler=items,
+            num_workers=workers,
+            pin_memory=pin,
+            prefetch_factor=2 if workers else None,
+            worker_init_fn=_start_worker,
+            # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        )
     try:
         for batch in _without_sigchld(loader):
             if isinstance(batch, ResnetctlError):
                 raise batch
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not str(error).startswith("DataLoader worker (pid"):  # else a bug of ours, which happened in a worker
             raise
         raise ResnetctlError(
             f"a loader worker died: {str(error).splitlines()[0]}",
