@@ -1,8 +1,8 @@
 """Make `resnetctl/data/sample/{train,val}.zip` from Fashion-MNIST, byte for byte the same on every run.
 
-    python tests/make_sample.py [FOLDER]
+    python tests/make_sample.py [ORIGIN [TARGET]]
 
-FOLDER holds the four `*-ubyte.gz` files; Debian's package `dataset-fashion-mnist` puts them where the default says.
+ORIGIN holds the four `*-ubyte.gz` files; Debian's package `dataset-fashion-mnist` puts them where the default says.
 The first 200 train and 50 test images of each class are taken, in the order of the original files.
 """
 
@@ -46,11 +46,11 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def main(origin: Path) -> None:
+def main(origin: Path = DEBIAN, target: Path = SAMPLE) -> None:
     for split, prefix, per_class in SPLITS:
         images = read_idx(origin / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_idx(origin / f"{prefix}-labels-idx1-ubyte.gz")
-        with zipfile.ZipFile(SAMPLE / f"{split}.zip", "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(target / f"{split}.zip", "w", zipfile.ZIP_STORED) as archive:
             for label, folder in enumerate(FOLDERS):
                 for i in np.flatnonzero(labels == label)[:per_class]:
                     entry = zipfile.ZipInfo(f"{folder}/{prefix}-{i:05d}.jpg", (2017, 8, 25, 0, 0, 0))
@@ -58,4 +58,4 @@ def main(origin: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEBIAN)
+    main(*map(Path, sys.argv[1:]))

@@ -28,12 +28,13 @@ class ZipMember(NamedTuple):
 def zip_members(path: Path) -> Iterator[ZipMember]:
     """The files of the zip at `path`, in its own order, folders left out.
 
-    Raises DataError where the zip is damaged, encrypted, or compressed in another way than stored or deflated.
+    Raises DataError where the zip is damaged, encrypted, or compressed in another way than stored or deflated,
+    and where a name leads outside.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                if not info.is_dir():
+                if not info.filename.endswith("/"):
                     yield _member(path, file, info)
     except OSError as error:
         raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
@@ -45,6 +46,8 @@ def zip_members(path: Path) -> Iterator[ZipMember]:
 
 def _member(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> ZipMember:
     name = printable(info.filename)
+    if not info.filename or info.filename.startswith("/") or ".." in info.filename.split("/"):
+        raise DataError(f"{printable(path)} holds a member with an unsafe name: {name}")
     if info.flag_bits & 1:
         raise DataError(f"{name} in {printable(path)} is encrypted")
     if info.compress_type not in (STORED, DEFLATED):

@@ -201,3 +201,17 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tar", tmp_path):
         with pytest.raises(DataError, match="cannot read"), open_tar(path) as (read, _):
             list(tar_members(read, 0, 1024, "x"))
+
+
+def test_members_beyond_8_gib(tar: Path) -> None:
+    """Where octal digits end; the file is sparse."""
+    with tar.open("wb") as file:
+        for name, size in (("n01440764.tar", 9 << 30), ("n01443537.tar", 5)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
+            file.seek((size + BLOCK - 1) // BLOCK * BLOCK, os.SEEK_CUR)
+        file.truncate(file.tell() + 2 * BLOCK)
+    with open_tar(tar) as (read, size):
+        found = [(m.name, m.offset, m.size) for m in tar_members(read, 0, size, "big")]
+    assert found == [("n01440764.tar", 512, 9 << 30), ("n01443537.tar", 1024 + (9 << 30), 5)]

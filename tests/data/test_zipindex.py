@@ -35,5 +35,10 @@ def test_damage_is_told(tmp_path: Path) -> None:
     path.write_bytes(whole.replace(b"\x14\x00\x00\x00\x00\x00", b"\x14\x00\x01\x00\x00\x00"))
     with pytest.raises(DataError, match="encrypted"):
         list(zip_members(path))
+    for name in ("../a.txt", "/a.txt", "a/../../b.txt"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, b"a")
+        with pytest.raises(DataError, match="unsafe name"):
+            list(zip_members(path))
     with pytest.raises(DataError, match="cannot read"):
         list(zip_members(tmp_path / "none.zip"))
