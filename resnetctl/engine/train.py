@@ -7,39 +7,34 @@ so a resumed run goes on to the same bits as one that was never interrupted.
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from resnetctl import __version__
-from resnetctl.checkpoint import Checkpoint, Commit, commits, remove, save_checkpoint
+from resnetctl.checkpoint import Checkpoint, checkpoint_name, commits
 from resnetctl.data.index import Index
-from resnetctl.data.loader import EvalBatches, EvalView, TrainBatches, TrainView, load
+from resnetctl.data.loader import EvalBatches, TrainBatches, load
 from resnetctl.data.order import epoch_end, total_steps
+from resnetctl.distributed import ALONE, Group
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not
 from resnetctl.engine.evaluator import Result, evaluate
-from resnetctl.engine.events import (
-    Evaluated,
-    Event,
-    Finished,
-    Notice,
-    RunningLoss,
-    Saved,
-    Started,
-    Stepped,
-)
+from resnetctl.engine.events import Evaluated, Event, Finished, Notice, RunningLoss, Started, Stepped
+from resnetctl.engine.metadata import Evaluation, Metadata, best_of, read_metadata
+from resnetctl.engine.meter import Meter, Timed
 from resnetctl.engine.run import Run
+from resnetctl.engine.saver import Saver
 from resnetctl.engine.schedule import learning_rate
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.trainer import Trainer, choose_micro_batch
+from resnetctl.engine.views import environment, eval_view, train_view
 from resnetctl.errors import DataError, ResnetctlError, UsageError
+from resnetctl.files import trace
 from resnetctl.model.resnet import is_plain
 from resnetctl.model.weights import load_weights
-from resnetctl.recipe import Recipe, effective_lr, recipe_to_dict
+from resnetctl.recipe import Recipe, effective_lr
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
 
@@ -56,13 +51,19 @@ class Job:
     workers: int
     start: Checkpoint | None = None
     """The checkpoint to go on from; None for a new run."""
+    group: Group = ALONE
+    """The ranks that train together; the first one alone writes into the run's folder."""
 
 
-def check_job(recipe: Recipe, images: int, device: torch.device) -> None:
+def check_job(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> None:
     """Raises UsageError for what would fail later: before a run's folder is made."""
     t = recipe.train
     choose_precision(t.precision, device)
-    choose_micro_batch(recipe, device, 1)
+    choose_micro_batch(recipe, device, ranks)
+    if t.sync_bn and ranks > 1 and device.type != "cuda":
+        raise UsageError(
+            f"train.sync_bn needs CUDA devices, and this run is on {device.type}", hint="--set train.sync_bn=false"
+        )
     if not total_steps(t.epochs, images, t.global_batch):
         raise UsageError(
             f"{t.epochs} epochs of {images} images do not fill one batch of {t.global_batch}",
@@ -79,33 +80,6 @@ def train(job: Job, stop: StopRequest) -> Iterator[Event]:
     return _Training(job, stop).go()
 
 
-@dataclass
-class _Meter:
-    """Time since the loss was last read, and over the whole run."""
-
-    began: float = field(default_factory=time.perf_counter)
-    read: float = field(default_factory=time.perf_counter)
-    steps: int = 0
-    waited: float = 0.0
-    total_steps: int = 0
-    total_waited: float = 0.0
-    training_seconds: float = 0.0
-    images_per_second: float = 0.0
-    waiting: float = 0.0
-
-    def close_window(self, global_batch: int) -> None:
-        seconds = max(time.perf_counter() - self.read, 1e-9)
-        self.images_per_second = self.steps * global_batch / seconds
-        self.waiting = min(1.0, self.waited / seconds)
-        self.total_steps += self.steps
-        self.total_waited += self.waited
-        self.training_seconds += seconds
-        self.restart()
-
-    def restart(self) -> None:
-        self.read, self.steps, self.waited = time.perf_counter(), 0, 0.0
-
-
 class _Training:
     def __init__(self, job: Job, stop: StopRequest) -> None:
         self.job, self.stop, self.recipe, self.run = job, stop, job.recipe, job.run
@@ -115,7 +89,7 @@ class _Training:
         self.steps = min(self.steps_planned, t.max_steps or self.steps_planned)
         self.precision = choose_precision(t.precision, job.device)
         self.micro_batch = choose_micro_batch(self.recipe, job.device, 1)
-        self.view = _train_view(self.recipe, job.train, self.micro_batch)
+        self.view = train_view(self.recipe, job.train, self.micro_batch)
         self.step = 0
         self.last_read = 0
         self.running_from = 0
@@ -441,64 +415,3 @@ class _Training:
             unreadable=tuple(self.job.train.name(i) for i in sorted(self.unreadable)),
             stopped_by=self.stop.signal if self.step < self.steps else None,
         )
-
-
-class _Timed:
-    """An iterator that knows how long its consumer waited for it."""
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items = items
-        self.seconds = 0.0
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        began = time.perf_counter()
-        item = next(self._items)
-        self.seconds += time.perf_counter() - began
-        return item
-
-
-def environment(device: torch.device, precision: torch.dtype, micro_batch: int) -> dict[str, Any]:
-    """What can change the bits of a result besides recipe and data."""
-    return {
-        "resnetctl": __version__,
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "instruction set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-        "precision": PRECISION_NAMES[precision],
-        "micro-batch": micro_batch,
-        "world size": 1,
-    }
-
-
-def _train_view(recipe: Recipe, index: Index, micro_batch: int) -> TrainView:
-    d, t = recipe.data, recipe.train
-    return TrainView(
-        index=index.path,
-        seed=t.seed,
-        epochs=t.epochs,
-        global_batch=t.global_batch,
-        micro_batch=micro_batch,
-        size=d.train_size,
-        size_start=d.train_size_start,
-        size_ramp=d.train_size_ramp,
-        crop_scale=d.crop_scale,
-        crop_ratio=d.crop_ratio,
-        hflip=d.hflip,
-        interpolation=d.interpolation,
-    )
-
-
-def eval_view(recipe: Recipe, index: Index, device: torch.device) -> EvalView:
-    """How the recipe evaluates on `index`."""
-    d = recipe.data
-    return EvalView(
-        index=index.path,
-        batch=256 if device.type == "cuda" else 64,
-        resize=d.val_resize,
-        size=d.val_size,
-        interpolation=d.interpolation,
-    )

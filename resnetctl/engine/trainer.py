@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from resnetctl.data.loader import Batch
 from resnetctl.data.normalise import Normalise
 from resnetctl.data.order import key
-from resnetctl.errors import CheckpointError, UsageError
+from resnetctl.distributed import ALONE, Group
+from resnetctl.errors import CheckpointError, UsageError, printable
 from resnetctl.model.resnet import build_model, parameter_groups
 from resnetctl.recipe import Recipe
 
@@ -33,18 +36,29 @@ def choose_micro_batch(recipe: Recipe, device: torch.device, world_size: int) ->
             )
         return recipe.train.micro_batch
     limit = MICRO_BATCH_LIMIT.get(device.type, 64)
-    return next(n for n in range(min(share, limit), 0, -1) if share % n == 0)
+    divisors = [n for n in range(1, share + 1) if share % n == 0]
+    # a batch with an awkward number of images is taken in larger parts rather than in tiny ones, which batch norm
+    # could not use
+    return next((n for n in reversed(divisors) if limit / 4 <= n <= limit), None) or next(
+        (n for n in divisors if n >= limit), share
+    )
 
 
 class Trainer:
     """Holds what a step changes, and nothing else: parameters, buffers, momenta, the loss scale, the loss sums."""
 
-    def __init__(self, recipe: Recipe, classes: int, device: torch.device, precision: torch.dtype) -> None:
+    def __init__(
+        self, recipe: Recipe, classes: int, device: torch.device, precision: torch.dtype, group: Group = ALONE
+    ) -> None:
         # the CPU generator uses the low 32 bits of a seed only
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
-        self.recipe, self.device, self.precision = recipe, device, precision
+        self.recipe, self.device, self.precision, self.group = recipe, device, precision, group
         self.memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-        self.model = build_model(recipe.model, classes).to(device).to(memory_format=self.memory_format).train()
+        model = build_model(recipe.model, classes)
+        if recipe.train.sync_bn and group.size > 1:
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(device).to(memory_format=self.memory_format).train()
+        self._parallel: DistributedDataParallel | None = None
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
         """The model as it is called: itself, or compiled, or wrapped for several processes."""
         self.normalise = Normalise(recipe.data.mean, recipe.data.std, device)
@@ -68,12 +82,13 @@ class Trainer:
             group["lr"] = lr
         unreadable: list[int] = []
         loss_sum = torch.zeros_like(self.loss_sum)
-        for _ in range(micro_batches):
+        for n in range(micro_batches):
             batch = next(batches)
             if len(batch.unreadable):
                 unreadable += batch.unreadable.tolist()
-            loss = self.loss(batch) / micro_batches
-            self.scaler.scale(loss).backward()
+            with self._together(n == micro_batches - 1):
+                loss = self.loss(batch) / micro_batches
+                self.scaler.scale(loss).backward()
             loss_sum += loss.detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -81,6 +96,30 @@ class Trainer:
         self.loss_sum += loss_sum
         self.running_loss += loss_sum
         return unreadable
+
+    def _together(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over the ranks in the last micro-batch of a step only."""
+        return nullcontext() if last or self._parallel is None else self._parallel.no_sync()
+
+    def spread(self, micro_batch: int, size: int) -> None:
+        """Train together with the other ranks from here on: with the first one's parameters and buffers.
+
+        One forward and backward is thrown away. DistributedDataParallel orders its gradient buckets by the first
+        backward it sees, so that otherwise the first step after a start, or after a resume, would sum in another order
+        than that step does in the middle of a run, and its bits would differ.
+        """
+        if self.group.size == 1:
+            return
+        self._parallel = self.group.wrap(self.model, self.device)
+        self.forward = self._parallel
+        before = [b.clone() for b in self.model.buffers()]
+        images = torch.zeros((micro_batch, 3, size, size), dtype=torch.uint8)
+        empty = torch.zeros(0, dtype=torch.int64)
+        self.loss(Batch(images, torch.zeros(micro_batch, dtype=torch.int64), empty)).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, value in zip(self.model.buffers(), before, strict=True):
+                buffer.copy_(value)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The mean training loss of a batch, a scalar float32 on the device."""
@@ -91,66 +130,79 @@ class Trainer:
         return cross_entropy(logits.float(), labels, label_smoothing=self.recipe.train.label_smoothing)
 
     def take_loss(self, steps: int) -> float:
-        """The mean loss of the last `steps` steps; waits for the device, and starts a new sum."""
-        loss = float(self.loss_sum) / max(1, steps)
+        """The mean loss of the last `steps` steps on all ranks; waits for the device, and starts a new sum."""
+        loss = float(self.group.total(self.loss_sum)) / self.group.size / max(1, steps)
         self.loss_sum.zero_()
         return loss
 
     def take_running_loss(self, steps: int) -> float:
         """As `take_loss`, for the running loss."""
-        loss = float(self.running_loss) / max(1, steps)
+        loss = float(self.group.total(self.running_loss)) / self.group.size / max(1, steps)
         self.running_loss.zero_()
         return loss
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that the next step depends on, on the CPU: `model.*`, `optimizer.*`, `progress.*`.
+    def share_buffers(self) -> None:
+        """Take the first rank's running means and variances, which are the ones that count (and are saved)."""
+        self.group.overwrite(list(self.model.buffers()))
 
-        There is no random state in it: nothing draws from a generator after the initial weights.
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that the next step depends on, not copied: `model.*`, `optimizer.*`, `progress.*`.
+
+        `progress.*` are `[ranks] float32`, one sum for each rank, so every rank must call this. There is no random
+        state in it: nothing draws from a generator after the initial weights.
         """
+        sums = [float(self.loss_sum), float(self.running_loss)]
+        loss, running = zip(*self.group.gather(sums), strict=True)
+        progress = {"progress.loss_sum": torch.tensor(loss), "progress.running_loss": torch.tensor(running)}
+        return {**self._state(), **progress}
+
+    def _state(self) -> dict[str, torch.Tensor]:
         tensors = {f"model.{k}": t for k, t in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for k, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, torch.Tensor):
                     tensors[f"optimizer.{k}.{name}"] = value
-        tensors["progress.loss_sum"] = self.loss_sum
-        tensors["progress.running_loss"] = self.running_loss
         if self.scaler.is_enabled():
             state = self.scaler.state_dict()
             tensors["scaler.scale"] = torch.tensor(state["scale"], dtype=torch.float64)
             tensors["scaler.growth_tracker"] = torch.tensor(state["_growth_tracker"])
-        return {k: t.detach().to("cpu") for k, t in tensors.items()}
+        return {k: t.detach() for k, t in tensors.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put back what `tensors` gave. Raises CheckpointError where names or shapes are not this model's."""
-        expected = {k: t for k, t in self.tensors().items() if not k.startswith("optimizer.")}
+        expected = {k: t for k, t in self._state().items() if not k.startswith("optimizer.")}
+        for k in ("progress.loss_sum", "progress.running_loss"):
+            ranks = tensors[k].numel() if k in tensors and tensors[k].dim() == 1 else 1
+            expected[k] = torch.zeros(max(1, ranks))
         parameters = dict(self.model.named_parameters())
-        for k in tensors:
-            if k.startswith("optimizer."):
-                _, slot, name = k.split(".", 2)
-                if slot == "momentum_buffer" and name in parameters:
-                    expected[k] = parameters[name]
+        momenta = {f"optimizer.momentum_buffer.{name}": p for name, p in parameters.items()}
+        expected |= {k: p for k, p in momenta.items() if k in tensors}
         wrong = sorted(
             k
             for k in expected.keys() | tensors.keys()
-            if k not in expected or k not in tensors or expected[k].shape != tensors[k].shape
+            if k not in expected
+            or k not in tensors
+            or (expected[k].shape, expected[k].dtype) != (tensors[k].shape, tensors[k].dtype)
         )
         if wrong:
             raise CheckpointError(
-                f"the checkpoint does not fit this model: {len(wrong)} tensors differ, the first is {wrong[0]!r}",
+                f"the checkpoint does not fit this model: {len(wrong)} tensors differ, the first is {printable(wrong[0])}",
                 hint="was it written with another model or number of classes? resnetctl recipe show tells",
             )
         with torch.no_grad():
             for k, t in self.model.state_dict(keep_vars=True).items():
                 t.copy_(tensors[f"model.{k}"])
-            for k, t in tensors.items():
-                if k.startswith("optimizer."):
-                    _, slot, name = k.split(".", 2)
-                    parameter = parameters[name]
-                    self.optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(t)
-            self.loss_sum.copy_(tensors["progress.loss_sum"])
-            self.running_loss.copy_(tensors["progress.running_loss"])
+            for k, parameter in momenta.items():
+                if k in tensors:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(tensors[k])
+            self.loss_sum.copy_(self._own(tensors["progress.loss_sum"]))
+            self.running_loss.copy_(self._own(tensors["progress.running_loss"]))
         if self.scaler.is_enabled():
             state = self.scaler.state_dict()
             state["scale"] = float(tensors["scaler.scale"])
             state["_growth_tracker"] = int(tensors["scaler.growth_tracker"])
             self.scaler.load_state_dict(state)
+
+    def _own(self, sums: torch.Tensor) -> torch.Tensor:
+        """This rank's sum, or the mean of them all where there were more or fewer ranks."""
+        return sums[self.group.rank] if len(sums) == self.group.size else sums.mean()
