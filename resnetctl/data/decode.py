@@ -78,7 +78,8 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: str) -> 
     if image.shape[1:] == (height, width):
         return image
     # a crop counts as channels first, and so would the result: copying that into a batch took half as long as resizing
-    batch = image[None].contiguous(memory_format=torch.channels_last)
+    # (the batch dimension is put before the rows: torch recognises channels last by its stride too)
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     return interpolate(batch, (height, width), mode=interpolation, antialias=True, align_corners=False)[0]
 
 

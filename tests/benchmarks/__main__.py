@@ -1,0 +1,167 @@
+"""Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [loader] [step] [start]`.
+
+Writes results.json and results.md. FFCV is compared where `--ffcv-python` names a Python that has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import datasets
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "torchvision", "pillow", "numpy", "timm", "nvidia-nvimgcodec-cu13")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", []], default=[])
+    parser.add_argument("--images", type=Path, help="a folder with train/<class>/ of your own, instead of photographs")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "resnetctl-benchmarks")
+    parser.add_argument("--ffcv-python", type=Path, help="python of an environment with FFCV")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"machine": machine()}
+    for what in args.what or ["loader", "step", "start"]:
+        results[what] = {"loader": loaders, "step": step, "start": start}[what](args)
+    (args.work / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (args.work / "results.md").write_text(markdown(results))
+    print(markdown(results))
+    print(f"written: {args.work / 'results.json'}, results.md", file=sys.stderr)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    from resnetctl import hardware
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cpu = hardware.cpu()
+    return {
+        "cpu": cpu.model,
+        "cores": cpu.usable_cores,
+        "instructions": list(cpu.isa),
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _measured(command: list[Any]) -> dict[str, float] | None:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"left out: {' '.join(map(str, command))}\n{done.stderr[-1500:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _interleaved(commands: dict[str, list[Any]], repeats: int) -> dict[str, Any]:
+    """Every command `repeats` times, one after the other in rounds; median and spread of each figure."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for round_ in range(repeats):
+        for name, command in commands.items():
+            if round_ and not found[name]:
+                continue  # it failed the first time
+            figures = _measured(command)
+            if figures:
+                found[name].append(figures)
+                print(f"{round_ + 1}/{repeats} {name}: {figures}", file=sys.stderr)
+    return {
+        name: {
+            key: {
+                "median": statistics.median(run[key] for run in runs),
+                "min": min(run[key] for run in runs),
+                "max": max(run[key] for run in runs),
+            }
+            for key in runs[0]
+        }
+        for name, runs in found.items()
+        if runs
+    }
+
+
+def loaders(args: argparse.Namespace) -> dict[str, Any]:
+    """img/s of every loader on the same pictures."""
+    tree = datasets.class_folders(args.work, args.images)
+    files = datasets.index_folders(tree, args.work)
+    tar, shards = datasets.index_tar(tree, args.work), datasets.index_shards(tree, args.work)
+    sources = {
+        "one-page script": ("one-page", tree),
+        "torchvision reference": ("torchvision-reference", tree),
+        "timm create_loader": ("timm", tree),
+        "torchvision tensors": ("torchvision-tensors", tree),
+        "resnetctl, files": ("resnetctl", files),
+        "resnetctl, tar in place": ("resnetctl", tar),
+        "resnetctl, shards": ("resnetctl", shards),
+        "resnetctl, tar, nvimgcodec": ("resnetctl-nvimgcodec", tar),
+    }
+    commands: dict[str, list[Any]] = {
+        name: [sys.executable, "-m", "tests.benchmarks.loaders", peer, path, args.seconds]
+        for name, (peer, path) in sources.items()
+    }
+    if args.ffcv_python:
+        beton = datasets.ffcv_file(tree, args.work, args.ffcv_python)
+        commands["FFCV"] = [args.ffcv_python, HERE / "ffcv_loader.py", "read", beton, args.seconds]
+    return _interleaved(commands, args.repeats)
+
+
+def step(args: argparse.Namespace) -> dict[str, Any]:
+    """img/s of the training step on the CPU."""
+    commands = {
+        name: [sys.executable, "-m", "tests.benchmarks.steps", name, args.seconds]
+        for name in ("one-page", "resnetctl", "matmul")
+    }
+    return _interleaved(commands, args.repeats)
+
+
+def start(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from process start to the first step on an index of 1.28 million images."""
+    return _interleaved({"start": [sys.executable, "-m", "tests.benchmarks.start", args.work]}, min(3, args.repeats))
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The results as tables."""
+    m = results["machine"]
+    lines = [
+        f"{m['cpu']}, {m['cores']} cores; python {m['python']}, "
+        + ", ".join(f"{k} {v}" for k, v in m["versions"].items()),
+        "",
+    ]
+    if "loader" in results:
+        lines += _table(results["loader"], "torchvision reference", "loader, batch 128, 2 workers, 2 cores")
+    if "step" in results:
+        lines += _table(results["step"], "one-page", "training step, ResNet-50, 224 px, batch 32")
+    if "start" in results:
+        lines += ["| start | seconds |", "|---|---|"]
+        lines += [f"| {k} | {v['median']:.2f} |" for k, v in results["start"].get("start", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: dict[str, Any], base: str, title: str) -> list[str]:
+    lines = [f"| {title} | img/s | spread | × {base} | CPU ms an image |", "|---|---|---|---|---|"]
+    for name, row in rows.items():
+        r = row["img_s"]
+        ratio = f"{r['median'] / rows[base]['img_s']['median']:.2f}" if base in rows else ""
+        cpu = f"{row['cpu_ms_per_image']['median']:.2f}" if "cpu_ms_per_image" in row else ""
+        lines.append(f"| {name} | {r['median']:.0f} | {r['min']:.0f}–{r['max']:.0f} | {ratio} | {cpu} |")
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    main()

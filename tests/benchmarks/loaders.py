@@ -1,0 +1,124 @@
+"""The loaders that are compared, each in a process of its own: RandomResizedCrop(224), flip, batches of 128, 2 workers.
+
+`python -m tests.benchmarks.loaders NAME PATH SECONDS` measures one and prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.benchmarks.meter import rate, two_cores
+
+BATCH, WORKERS, SIZE = 128, 2, 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _resnetctl(path: Path, decoder: str) -> Iterator[Any]:
+    from resnetctl.data.loader import TrainBatches, TrainView, load
+
+    view = TrainView(
+        index=path,
+        seed=0,
+        epochs=1000,
+        global_batch=BATCH,
+        micro_batch=BATCH,
+        size=SIZE,
+        size_start=0,
+        size_ramp=(0.5, 0.6),
+        crop_scale=(0.08, 1.0),
+        crop_ratio=(3 / 4, 4 / 3),
+        hflip=0.5,
+        interpolation="bilinear",
+        decoder=decoder,
+    )
+    return load(TrainBatches(view), range(1 << 30), workers=WORKERS, pin=False)
+
+
+def resnetctl(path: Path) -> Iterator[Any]:
+    """Ours, with torchvision's decoder; `path` is an index."""
+    return _resnetctl(path, "torchvision")
+
+
+def resnetctl_nvimgcodec(path: Path) -> Iterator[Any]:
+    """Ours, with the optional decoder."""
+    return _resnetctl(path, "nvimgcodec")
+
+
+def _folder(path: Path, transform: Any, **options: Any) -> Iterator[Any]:
+    from torch.utils.data import DataLoader, RandomSampler
+    from torchvision.datasets import ImageFolder
+
+    data = ImageFolder(path / "train", transform, **options)
+    endless = RandomSampler(data, num_samples=1000 * len(data))
+    return iter(DataLoader(data, BATCH, sampler=endless, num_workers=WORKERS, drop_last=True))
+
+
+def one_page(path: Path) -> Iterator[Any]:
+    """The one-page script: ImageFolder, PIL, ToTensor, normalised to fp32 in the workers."""
+    from torchvision import transforms as t
+
+    steps = [t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip(), t.ToTensor(), t.Normalize(MEAN, STD)]
+    return _folder(path, t.Compose(steps))
+
+
+def torchvision_reference(path: Path) -> Iterator[Any]:
+    """references/classification of torchvision, its default backend PIL: ClassificationPresetTrain's steps."""
+    from torchvision.transforms import v2 as t
+
+    steps = [
+        t.RandomResizedCrop(SIZE, interpolation=t.InterpolationMode.BILINEAR, antialias=True),
+        t.RandomHorizontalFlip(0.5),
+        t.PILToTensor(),
+        t.ToDtype(torch.float, scale=True),
+        t.Normalize(MEAN, STD),
+        t.ToPureTensor(),
+    ]
+    return _folder(path, t.Compose(steps))
+
+
+def torchvision_tensors(path: Path) -> Iterator[Any]:
+    """torchvision's transforms on tensors, decoded by torchvision.io, left in uint8."""
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms import v2 as t
+
+    steps = [t.RandomResizedCrop(SIZE, antialias=True), t.RandomHorizontalFlip(0.5)]
+    return _folder(path, t.Compose(steps), loader=lambda file: decode_image(file, ImageReadMode.RGB))
+
+
+def timm(path: Path) -> Iterator[Any]:
+    """timm.data.create_loader as timm's train.py calls it, colour jitter off so that the work is the same."""
+    from timm.data import create_dataset, create_loader
+
+    loader = create_loader(
+        create_dataset("", root=str(path / "train"), is_training=True),
+        input_size=(3, SIZE, SIZE),
+        batch_size=BATCH,
+        is_training=True,
+        color_jitter=0.0,
+        interpolation="bilinear",
+        mean=MEAN,
+        std=STD,
+        num_workers=WORKERS,
+        pin_memory=False,
+        device=torch.device("cpu"),
+        use_multi_epochs_loader=True,
+    )
+    return (batch for _ in range(1000) for batch in loader)
+
+
+PEERS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (resnetctl, resnetctl_nvimgcodec, one_page, torchvision_reference, torchvision_tensors, timm)
+}
+
+
+if __name__ == "__main__":
+    two_cores()
+    name, where, seconds = sys.argv[1:]
+    print(json.dumps(rate(PEERS[name](Path(where)), BATCH, float(seconds))))
