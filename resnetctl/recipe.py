@@ -346,7 +346,8 @@ def recipe_from_dict(document: Any) -> Recipe:
     read: dict[str, Any] = {}
     read_origins: dict[str, str] = {}
     _apply(values, {key: origins.get(key, "default") for key in values}, read, read_origins, problems)
-    problems += [(key, "it is missing") for key in keys() if key not in read]
+    problems += [(name, "it is missing") for name in SECTIONS if name not in document]
+    # a key that an older version did not have takes its default, which must therefore be what that version did
     try:
         return _build({name: document[name] for name in ABOUT if name in document}, read, read_origins, problems)
     except RecipeError as error:

@@ -350,7 +350,7 @@ def test_an_origin_cannot_break_out_of_its_comment(tmp_path: Path) -> None:
     [
         lambda d: d["train"].update(epochs=0),
         lambda d: d["train"].update(epochs="9" * 10**6),
-        lambda d: d["train"].pop("seed"),
+        lambda d: d["train"].pop("epochs"),
         lambda d: d["train"].update(evil=1),
         lambda d: d.pop("model"),
         lambda d: d.update(model=[]),
@@ -372,6 +372,12 @@ def test_a_hostile_checkpoint_recipe_is_refused(change: object) -> None:
         recipe_from_dict(document)
     assert len(raised.value.message) < 2000
     assert raised.value.exit_code == 1
+
+
+def test_a_key_that_an_older_version_did_not_have_takes_its_default() -> None:
+    document = recipe_to_dict(load_recipe("fast"))
+    del document["data"]["interpolation"]
+    assert recipe_from_dict(document) == load_recipe("fast")
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 3, {}])
