@@ -9,6 +9,7 @@ read back and compared, renamed; the newest checkpoint is found by scanning for 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from resnetctl.errors import CheckpointError, printable
-from resnetctl.files import atomic_file, write_all, write_atomically
+from resnetctl.files import atomic_file, fault_point, write_all, write_atomically
 
 FORMAT = 1
 _METADATA_KEY = "resnetctl"
@@ -68,27 +69,49 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Commit:
 
     Files get mode 0644 less the umask. An earlier checkpoint of that step is replaced, its record first.
     """
-    from safetensors.torch import save
-
     path = folder / checkpoint_name(step)
-    assert all(t.dtype in _DTYPES.values() for t in checkpoint.tensors.values())  # what cannot be loaded is not saved
     metadata = json.dumps({"format": FORMAT, **checkpoint.metadata}, sort_keys=True, ensure_ascii=True)
-    # one key, so that the same state gives the same bytes
-    data = save({k: t.contiguous() for k, t in checkpoint.tensors.items()}, {_METADATA_KEY: metadata})
-    digest = hashlib.sha256(data).hexdigest()
+    digest, size = hashlib.sha256(), 0
     with atomic_file(path) as fd:
-        write_all(fd, data)
+        for n, part in enumerate(_serialise(checkpoint.tensors, metadata)):
+            write_all(fd, part)
+            digest.update(part)
+            size += len(part)
+            if n == len(checkpoint.tensors) // 2:
+                fault_point("safetensors-half")
         os.fsync(fd)
-        if _sha256(fd) != digest:
+        if _sha256(fd) != digest.hexdigest():
             raise CheckpointError(
                 f"{printable(path)} reads back differently from what was written",
                 hint="the disk or its memory is failing; earlier checkpoints are untouched",
             )
         _record(path).unlink(missing_ok=True)  # it speaks of the file that is replaced now
-    commit = Commit(path, step, len(data), digest)
-    record = {"step": step, "size": len(data), "sha256": digest}
+    commit = Commit(path, step, size, digest.hexdigest())
+    record = {"step": step, "size": size, "sha256": commit.sha256}
     write_atomically(_record(path), json.dumps(record, sort_keys=True) + "\n")
     return commit
+
+
+def _serialise(tensors: Mapping[str, torch.Tensor], metadata: str) -> Iterator[memoryview]:
+    """The bytes of a safetensors file, as its library orders and aligns them, straight from the tensors' memory.
+
+    The library would copy them all while it keeps Python's lock, and training waits for that. The metadata has one key
+    only, so that the same state gives the same bytes.
+    """
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    assert all(t.dtype in names for t in tensors.values())  # what cannot be loaded is not saved
+    header: dict[str, Any] = {"__metadata__": {_METADATA_KEY: metadata}}
+    order = sorted(tensors, key=lambda k: (-tensors[k].dtype.itemsize, k))
+    offset = 0
+    for k in order:
+        t = tensors[k]
+        header[k] = {"dtype": names[t.dtype], "shape": list(t.shape), "data_offsets": [offset, offset + t.nbytes]}
+        offset += t.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield memoryview(len(text).to_bytes(8, "little") + text)
+    for k in order:
+        yield tensors[k].contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _sha256(fd: int) -> str:
@@ -156,7 +179,37 @@ def load_file(path: Path) -> Checkpoint:
     return _load(path, _read_record(path, int(match[1])) if match else None)
 
 
-def _load(path: Path, commit: Commit | None) -> Checkpoint:
+def load_metadata(path: Path) -> Mapping[str, Any]:
+    """The metadata of a checkpoint file without its tensors; the contents are not checked against the record.
+
+    Raises CheckpointError as `load_file` does.
+    """
+    return _load(path, None, tensors=False).metadata
+
+
+def verify_commit(commit: Commit) -> None:
+    """Raises CheckpointError where the file is not what was committed."""
+    with _opened(commit.path) as fd:
+        _check(commit, fd)
+
+
+def _load(path: Path, commit: Commit | None, *, tensors: bool = True) -> Checkpoint:
+    with _opened(path) as fd:
+        if commit:
+            _check(commit, fd)
+        return _parse(path, fd, os.fstat(fd).st_size, tensors)
+
+
+def _check(commit: Commit, fd: int) -> None:
+    size = os.fstat(fd).st_size
+    if size != commit.size:
+        raise _bad(commit.path, f"it has {size:,} bytes, and {commit.size:,} were committed")
+    if _sha256(fd) != commit.sha256:
+        raise _bad(commit.path, "its sha256 is not the committed one")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -166,12 +219,7 @@ def _load(path: Path, commit: Commit | None) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror}") from error
     try:
-        size = os.fstat(fd).st_size
-        if commit and size != commit.size:
-            raise _bad(path, f"it has {size:,} bytes, and {commit.size:,} were committed")
-        if commit and _sha256(fd) != commit.sha256:
-            raise _bad(path, "its sha256 is not the committed one")
-        return _parse(path, fd, size)
+        yield fd
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror or error}") from error
     finally:
@@ -196,7 +244,7 @@ _DTYPES = {
 }
 
 
-def _parse(path: Path, fd: int, size: int) -> Checkpoint:
+def _parse(path: Path, fd: int, size: int, with_tensors: bool) -> Checkpoint:
     """Read with pread: a mapped file that is cut later would kill the process (SIGBUS)."""
     header_bytes = int.from_bytes(os.pread(fd, 8, 0), "little")
     if size < 8 or not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, size - 8):
@@ -216,7 +264,7 @@ def _parse(path: Path, fd: int, size: int) -> Checkpoint:
                 f"{printable(path)} has another format version than this resnetctl ({FORMAT})",
                 hint="install the version that wrote it, or a newer one",
             )
-        tensors = dict(_tensors(path, fd, 8 + header_bytes, size, places))
+        tensors = dict(_tensors(path, fd, 8 + header_bytes, size, places)) if with_tensors else {}
     except CheckpointError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
@@ -257,6 +305,7 @@ def _tensors(path: Path, fd: int, base: int, size: int, places: list[Any]) -> It
 def remove(commit: Commit) -> None:
     """Delete a checkpoint: its record first, so that half a deletion is a file that was never committed."""
     _record(commit.path).unlink(missing_ok=True)
+    fault_point("prune-half")
     commit.path.unlink(missing_ok=True)
 
 

@@ -74,8 +74,12 @@ class DataRecipe:
     """Subtracted from red, green, blue in [0, 1]; ImageNet's, as in torchvision's presets."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Red, green, blue are divided by this, in units of [0, 1]."""
+    decoder: str = "auto"
+    """What reads JPEGs: "auto", "torchvision" or "nvimgcodec" (an extra): the same pixels, sooner."""
     workers: int = -1
     """Loader processes; -1: chosen from the machine, 0: none. It never changes a result."""
+    timeout_seconds: int = 300
+    """How long a batch may take a loader process before the run stops with an error; 0: for ever."""
 
     def __post_init__(self) -> None:
         wrong = _check(
@@ -92,7 +96,9 @@ class DataRecipe:
                 "val_size": _between(32, 1024),
                 "mean": ("three numbers from 0 to 1", lambda v: all(0 <= x <= 1 for x in v)),
                 "std": ("three numbers from 0.001 to 10", lambda v: all(0.001 <= x <= 10 for x in v)),
+                "decoder": _one_of("auto", "torchvision", "nvimgcodec"),
                 "workers": _between(-1, 1024),
+                "timeout_seconds": _between(0, 86_400),
             },
             late=True,
         )
@@ -116,6 +122,8 @@ class TrainRecipe:
     """Images per optimizer step, over all devices and accumulation."""
     micro_batch: int = 0
     """Images per forward pass on one device; 0: chosen for the device."""
+    sync_bn: bool = False
+    """Batch norm over the images of all devices together instead of each device's own (CUDA only)."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     precision: str = "auto"

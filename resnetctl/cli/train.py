@@ -1,16 +1,22 @@
 """`resnetctl train`."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnetctl.cli import complete, console, options
-from resnetctl.errors import UsageError, printable
+from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
 
 if TYPE_CHECKING:
     from resnetctl.checkpoint import Checkpoint
     from resnetctl.data.dataset import Dataset
+    from resnetctl.distributed import Group
     from resnetctl.engine.events import Finished
     from resnetctl.engine.run import Run
     from resnetctl.recipe import Override, Recipe
@@ -19,7 +25,15 @@ IMAGENET_SIZED = 100_000
 """Train images from which on `fast` is the recipe where nothing else says which."""
 
 # what may differ from the checkpoint's recipe without changing what is computed
-_HARMLESS = ("data.workers", "checkpoint.", "train.max_steps", "train.compile", "train.eval_every_epochs")
+_HARMLESS = (
+    "data.workers",
+    "data.decoder",
+    "data.timeout_seconds",
+    "checkpoint.",
+    "train.max_steps",
+    "train.compile",
+    "train.eval_every_epochs",
+)
 
 _LATEST = "latest"
 
@@ -58,6 +72,15 @@ def train(
     ] = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=2, help="How many of the newest checkpoints stay, besides the best.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="N|all", help="Train on so many GPUs of this machine.")
+    ] = None,
+    cpu_procs: Annotated[
+        int | None, typer.Option("--cpu-procs", min=1, metavar="N", help="Train in so many processes on the CPU.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a model; saves checkpoints as it goes, and goes on at any step with --resume."""
@@ -74,21 +97,86 @@ def train(
             "model.arch": ("--arch", arch),
             "train.max_steps": ("--max-steps", max_steps),
             "data.workers": ("--workers", workers),
+            "checkpoint.keep": ("--keep", keep),
         },
         settings or [],
     )
-    from resnetctl.data.dataset import load_dataset
+    wish = _Wish(data, runs, resume, which, name, recipe, flags, allow_changes, "cpu" if cpu_procs else device)
+    from resnetctl.distributed import joined, launch, read_world, tell_launcher
 
-    dataset = load_dataset(data)
-    if resume:
-        finished, code = _resume(dataset, runs, which, name, recipe, flags, allow_changes, device)
-    else:
-        finished, code = _begin(dataset, runs, name, recipe, flags, device)
-    if as_json:
-        console.print_json(_summary(finished))
-    elif not code:
-        console.notice("next: resnetctl eval")
-    raise typer.Exit(code)
+    world = read_world(os.environ)
+    ranks = _ranks(gpus, cpu_procs, device)
+    if ranks > 1 and world.launch is None and world.size == 1:
+        raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
+    with joined(world) as group, _one_voice(group):
+        finished, code = _run(wish, group)
+        if group.is_first:
+            tell_launcher(code)
+            if as_json:
+                console.print_json(_summary(finished))
+            elif not code:
+                console.notice("next: resnetctl eval")
+    raise typer.Exit(code if group.is_first else 0)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the command line asks for."""
+
+    data: Path
+    runs: Path
+    resume: bool
+    which: str | None
+    name: str | None
+    recipe: str | None
+    flags: "list[Override]"
+    allow_changes: bool
+    device: str
+
+
+def _ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
+    if gpus is None:
+        return cpu_procs or 1
+    if cpu_procs is not None or device not in ("auto", "cuda"):
+        raise UsageError("--gpus goes with neither --cpu-procs nor another --device")
+    import torch
+
+    here = torch.cuda.device_count()
+    if gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
+        raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint=f"there are {here} here")
+    wanted = here if gpus == "all" else int(gpus)
+    if not 0 < wanted <= here:
+        raise UsageError(
+            f"--gpus {gpus}, and torch finds {here} on this machine", hint="resnetctl info shows what there is"
+        )
+    return wanted
+
+
+@contextmanager
+def _one_voice(group: "Group") -> Iterator[None]:
+    """The first rank alone tells how the run goes; an error is told once, by the first rank that has one."""
+    from resnetctl.distributed import EXIT_LOST, as_lost_rank, die_with_launcher, is_launched, tell_launcher
+
+    if group.size == 1:
+        yield
+        return
+    if group.world.launch is not None and not group.world.launch.startswith("slurm"):
+        die_with_launcher()
+    if not group.is_first:
+        console.configure(quiet=True)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        lost = as_lost_rank(error)
+        if (lost and is_launched(os.environ)) or not group.claim_error():
+            raise typer.Exit(EXIT_LOST) from None
+        shown: Exception = lost or error
+        if isinstance(shown, ResnetctlError):
+            tell_launcher(shown.exit_code)
+            raise type(shown)(f"rank {group.rank}: {shown.message}", hint=shown.hint) from error
+        raise
 
 
 def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[Override]":
@@ -98,25 +186,72 @@ def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[
     return given + [parse_set(text) for text in settings]
 
 
+def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
+    """Train as wished, in one rank of `group`; the first one decides what and writes it down."""
+    from resnetctl.data.dataset import load_dataset
+    from resnetctl.engine.device import rank_device
+    from resnetctl.engine.resume import share_start
+
+    dataset = load_dataset(wish.data)
+    fingerprint = dataset.train().info.fingerprint
+    if group.share(fingerprint) != fingerprint:
+        raise DataError("this rank's data root holds another data set than the first rank's")
+    device = rank_device(wish.device, group.world.local_rank, group.world.local_size)
+    with ExitStack() as lock:
+        plan = _plan(wish, group, dataset, device, lock) if group.is_first else None
+        run, recipe = group.share(plan[:2] if plan else None)
+        start = share_start(group, plan[2] if plan else None)
+        return _train(run, recipe, dataset, device, start, group)
+
+
+def _plan(
+    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, lock: ExitStack
+) -> "tuple[Run, Recipe, Checkpoint | None]":
+    """The run, under its lock, its recipe, and the checkpoint to go on from."""
+    from resnetctl.checkpoint import commits
+    from resnetctl.engine.resume import find_resumed, started_before
+
+    # the launch, or the Slurm job, was started again by a command line that speaks of its first start
+    before = started_before(wish.runs, group.world.launch) if group.world.restarts else None
+    if before is not None and commits(before.checkpoints):
+        console.notice(f"started again: goes on with {printable(before.folder)}")
+        return _resume(wish, group, dataset, before, None, lock)
+    if wish.resume and before is None:
+        return _resume(wish, group, dataset, *find_resumed(wish.runs, wish.which), lock)
+    return _begin(wish, group, dataset, device, before, lock)
+
+
 def _begin(
-    dataset: "Dataset", runs: Path, name: str | None, recipe_name: str | None, flags: "list[Override]", device: str
-) -> "tuple[Finished, int]":
-    from resnetctl.engine.device import choose_device
-    from resnetctl.engine.run import create_run, point_latest
+    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, before: "Run | None", lock: ExitStack
+) -> "tuple[Run, Recipe, None]":
+    from resnetctl.engine.run import create_run
     from resnetctl.engine.train import check_job
     from resnetctl.files import write_atomically
     from resnetctl.recipe import load_recipe, recipe_to_toml
 
-    if recipe_name is None:
-        recipe_name, why = _suitable_recipe(dataset)
-        console.notice(f"recipe {recipe_name}: {why}")
-    recipe = load_recipe(recipe_name, overrides=flags)
-    chosen = choose_device(device)
-    check_job(recipe, len(dataset.train()), chosen)
-    run = create_run(runs, name, recipe.name)
+    name = wish.recipe
+    if name is None:
+        name, why = _suitable_recipe(dataset)
+        console.notice(f"recipe {name}: {why}")
+    recipe = load_recipe(name, overrides=wish.flags)
+    check_job(recipe, len(dataset.train()), device, group.size)
+    run = before or create_run(wish.runs, wish.name, recipe.name)
+    _open(run, group, lock)
+    run.trim_metrics(0, evaluated=False)
     write_atomically(run.recipe, recipe_to_toml(recipe))
-    point_latest(runs, run)
-    return _train(run, recipe, dataset, chosen, None)
+    return run, recipe, None
+
+
+def _open(run: "Run", group: "Group", lock: ExitStack) -> None:
+    """Become the one that writes into the run's folder."""
+    from resnetctl.engine.run import point_latest
+    from resnetctl.files import folder_lock, sweep_temporary_files
+
+    lock.enter_context(folder_lock(run.folder, "training"))
+    sweep_temporary_files(run.folder)
+    sweep_temporary_files(run.checkpoints)
+    run.mark_launch(group.world.launch)
+    point_latest(run.folder.parent, run)
 
 
 def _suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
@@ -128,63 +263,54 @@ def _suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
 
 
 def _resume(
-    dataset: "Dataset",
-    runs: Path,
-    which: str | None,
-    name: str | None,
-    recipe_name: str | None,
-    flags: "list[Override]",
-    allow_changes: bool,
-    device: str,
-) -> "tuple[Finished, int]":
-    from resnetctl.engine.device import choose_device
-    from resnetctl.engine.resume import branch, check_data, check_newest, find_start, resumed_recipe
-    from resnetctl.engine.run import point_latest
+    wish: _Wish, group: "Group", dataset: "Dataset", run: "Run", path: Path | None, lock: ExitStack
+) -> "tuple[Run, Recipe, Checkpoint]":
+    from resnetctl.engine.resume import branch, check_data, check_newest, load_start, resumed_recipe
+    from resnetctl.files import folder_lock
 
-    run, checkpoint, notices = find_start(runs, which)
-    for text in notices:
-        console.warn(text)
-    recipe, changes = resumed_recipe(checkpoint, recipe_name, flags)
-    check_data(checkpoint, dataset.train())
+    with ExitStack() as reading:
+        reading.enter_context(folder_lock(run.folder, "training"))
+        start = load_start(run, path, console.warn)
+    recipe, changes = resumed_recipe(start, wish.recipe, wish.flags)
+    check_data(start, dataset.train())
     serious = [c for c in changes if not c[0].startswith(_HARMLESS)]
     for key, old, new in changes:
         console.notice(f"{key}: {old} → {new}")
-    if serious and not allow_changes:
+    if serious and not wish.allow_changes:
         raise UsageError(
             f"{', '.join(c[0] for c in serious)} would differ from what the run was started with",
             hint="leave the flag out to go on exactly, or add --allow-changes",
         )
-    if name is not None:
-        run = branch(runs, run, name, checkpoint, recipe)
-    else:
-        check_newest(run, checkpoint)
-    point_latest(run.folder.parent, run)
-    return _train(run, recipe, dataset, choose_device(device), checkpoint)
+    if wish.name is not None and wish.name != run.name:
+        run = branch(wish.runs, run, wish.name, start, recipe)
+    elif path is not None:
+        check_newest(run, start)
+    _open(run, group, lock)
+    return run, recipe, start
 
 
 def _train(
-    run: "Run", recipe: "Recipe", dataset: "Dataset", device: Any, start: "Checkpoint | None"
+    run: "Run", recipe: "Recipe", dataset: "Dataset", device: Any, start: "Checkpoint | None", group: "Group"
 ) -> "tuple[Finished, int]":
     from resnetctl.engine.events import Finished
-    from resnetctl.engine.signals import stop_on_signals
+    from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train import Job, train
-    from resnetctl.files import folder_lock, sweep_temporary_files
     from resnetctl.hardware import default_workers
     from resnetctl.report.render import renderer
 
-    workers = recipe.data.workers if recipe.data.workers >= 0 else default_workers(device.type)
+    workers = recipe.data.workers
     job = Job(
         run=run,
         recipe=recipe,
         train=dataset.train(),
         val=dataset.val() if dataset.val_images else None,
         device=device,
-        workers=workers,
+        workers=workers if workers >= 0 else default_workers(device.type, group.world.local_size),
         start=start,
+        group=group,
     )
     finished = None
     with (
-        folder_lock(run.folder, "training"),
         stop_on_signals() as stop,
         renderer(
             console.err(),
@@ -193,13 +319,11 @@ def _train(
             seconds=console.progress_seconds(),
         ) as show,
     ):
-        sweep_temporary_files(run.folder)
-        sweep_temporary_files(run.checkpoints)
         for event in train(job, stop):
             show(event)
             finished = event
     assert isinstance(finished, Finished)
-    return finished, stop.exit_code() if finished.stopped_by is not None else 0
+    return finished, 0 if finished.stopped_by is None else exit_code(finished.stopped_by)
 
 
 def _summary(finished: "Finished") -> dict[str, Any]:

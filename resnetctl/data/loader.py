@@ -6,7 +6,9 @@ number of workers, who fetches what, and where a run was resumed can therefore c
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import multiprocessing
 import signal
 import sys
 import threading
@@ -228,12 +230,20 @@ def _empty_images(count: int, size: int) -> torch.Tensor:
 
 
 def _start_worker(worker: int) -> None:
-    # a terminal's Ctrl-C and torchrun's SIGTERM reach the whole process group: the trainer finishes its step, saves
-    # and stops, and needs its workers until then
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes
+    # its step, saves and stops, and needs its workers until then
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":  # a killed trainer takes its workers with it at once
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # after an error that kept a loader alive, multiprocessing would ask them with SIGTERM and wait for ever
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 class _ErrorsAsValues(Dataset[Any]):
@@ -262,10 +272,13 @@ def _without_sigchld(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
-def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool) -> Iterator[Batch]:
+def load(
+    batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool, timeout: int = 0
+) -> Iterator[Batch]:
     """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
 
-    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death.
+    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death or after `timeout`
+    seconds without a batch (0: waits for ever).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
@@ -275,6 +288,7 @@ def load(batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bo
             sampler=items,
             num_workers=workers,
             pin_memory=pin,
+            timeout=timeout if workers else 0,
             prefetch_factor=2 if workers else None,
             worker_init_fn=_start_worker,
             # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe

@@ -6,7 +6,7 @@ import shutil
 
 import torch
 
-from resnetctl.errors import UsageError, did_you_mean
+from resnetctl.errors import ResnetctlError, UsageError, did_you_mean
 
 KINDS = ("auto", "cuda", "xpu", "mps", "cpu")  # ROCm's devices are called cuda in torch
 
@@ -44,6 +44,25 @@ def choose_device(name: str) -> torch.device:
     if number and int(number) >= count:
         raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
     return torch.device(kind, int(number)) if number else torch.device(kind)
+
+
+def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
+    """As `choose_device`, for one of several ranks on this machine: each has a CUDA device of its own, or the CPU.
+
+    Raises UsageError where there are more ranks than devices.
+    """
+    device = choose_device(name)
+    kind = str(device)
+    if kind == "cpu" or (local_size == 1 and local_rank == 0):
+        return device
+    if kind != "cuda":
+        raise UsageError(f"several ranks cannot share {name}", hint="--device auto, cuda or cpu")
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise UsageError(f"there are {local_size} ranks on this machine, and {count} CUDA devices", hint="--gpus all")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -94,3 +113,22 @@ def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type != "cpu":
         torch.get_device_module(device.type).synchronize()
+
+
+def out_of_memory(error: BaseException, micro_batch: int, share: int, size: int) -> ResnetctlError | None:
+    """What to tell where `error` says that memory ran out, and which micro-batch is worth a try; None for other errors.
+
+    `share` is what a rank has of the global batch, which every micro-batch must divide.
+    """
+    # the CPU's allocator has no exception of its own
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+        return None
+    what = f"the device has too little memory for {micro_batch} images of {size} pixels at a time"
+    if micro_batch == 1:
+        return ResnetctlError(what, hint="a smaller model (--arch) or data.train_size needs less")
+    fits = next(n for n in range(micro_batch // 2, 0, -1) if share % n == 0)
+    return ResnetctlError(
+        what,
+        hint=f"--set train.micro_batch={fits} holds fewer at once, and the batch of a step stays the same; to go on: "
+        f"resnetctl train --resume --allow-changes --set train.micro_batch={fits}",
+    )

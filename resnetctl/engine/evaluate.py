@@ -14,11 +14,11 @@ from resnetctl.data.normalise import Normalise
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.evaluator import Result, evaluate
 from resnetctl.engine.events import Evaluating
+from resnetctl.engine.metadata import read_metadata
 from resnetctl.engine.run import find_run
-from resnetctl.engine.train import eval_view
+from resnetctl.engine.views import eval_view
 from resnetctl.errors import DataError, printable
 from resnetctl.model.resnet import build_model
-from resnetctl.recipe import recipe_from_dict
 
 
 def find_checkpoint(root: Path, which: str | None, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:
@@ -40,9 +40,10 @@ def evaluate_checkpoint(
 
     Raises DataError where the index has other classes than the model, or in another order.
     """
-    recipe = recipe_from_dict(checkpoint.metadata["recipe"])
-    _check_classes(checkpoint.metadata["classes"], index)
-    if index.info.fingerprint != checkpoint.metadata["index"]["val"]:
+    m = read_metadata(checkpoint)
+    recipe = m.recipe
+    _check_classes(list(m.classes), index)
+    if index.info.fingerprint != m.val_fingerprint:
         notice("these are not the val images that the run was evaluated on while it trained")
     model = build_model(recipe.model, len(index.info.classes))
     _load(model, checkpoint)

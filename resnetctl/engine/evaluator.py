@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from resnetctl.data.loader import EvalBatches, load
 from resnetctl.data.normalise import Normalise
+from resnetctl.distributed import ALONE, Group
 from resnetctl.engine.events import Evaluating
 
 
@@ -57,10 +58,14 @@ def evaluate(
     flip_average: bool,
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
+    group: Group = ALONE,
+    timeout: int = 0,
 ) -> Iterator[Evaluating | Result]:
-    """Yield progress, and last a Result; no Result where `stopped` turned true before the end.
+    """Yield progress, and last a Result; no Result where `stopped` turned true on any rank before the end.
 
-    With `flip_average` the outputs for an image and its mirror image are averaged.
+    Each rank of `group` measures its own batches, and all get the Result of all. A loader process that takes longer
+    than `timeout` seconds for a batch is an error. With `flip_average` the outputs for an image and its mirror image
+    are averaged.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -69,10 +74,16 @@ def evaluate(
     correct5 = torch.zeros_like(correct1)
     loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     seen, unreadable = 0, []
+    items, total = batches.items(), len(batches.index)
+    loaded = load(batches, items, workers=workers, pin=device.type == "cuda", timeout=timeout)
     try:
-        for batch in load(batches, batches.items(), workers=workers, pin=device.type == "cuda"):
-            if stopped():
+        # ranks have as many batches or one fewer, and agree on a stop before each
+        for _ in range(-(-total // (batches.view.batch * group.size))):
+            if group.highest([stopped()])[0]:
                 return
+            batch = next(loaded, None)
+            if batch is None:
+                continue
             with torch.inference_mode():
                 logits = _logits(model, normalise(batch.images.to(device, non_blocking=True)), precision, flip_average)
                 labels = batch.labels.to(device, non_blocking=True)
@@ -82,15 +93,19 @@ def evaluate(
                 loss += cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
             unreadable += batch.unreadable.tolist()
             seen += len(labels)
-            yield Evaluating(images=seen, total=len(batches.index))
+            yield Evaluating(images=min(total, seen * group.size), total=total)
     finally:
         model.train(was_training)
+    counts = group.gather((int(correct1), int(correct5), seen, float(loss), unreadable))
+    bad = sorted(i for rank in counts for i in rank[4])
+    images = sum(rank[2] for rank in counts)
+    assert images == total, (images, total)
     yield Result(
-        correct1=int(correct1),
-        correct5=int(correct5),
-        images=seen,
-        loss=float(loss) / max(1, seen - len(unreadable)),
-        unreadable=tuple(unreadable),
+        correct1=sum(rank[0] for rank in counts),
+        correct5=sum(rank[1] for rank in counts),
+        images=images,
+        loss=sum(rank[3] for rank in counts) / max(1, images - len(bad)),
+        unreadable=tuple(bad),
         seconds=time.perf_counter() - began,
     )
 

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from resnetctl.checkpoint import Checkpoint, Commit, commits, load_file, load_newest, set_aside
 from resnetctl.data.index import Index
-from resnetctl.engine.run import Run, create_run, find_run
+from resnetctl.distributed import Group
+from resnetctl.engine.metadata import read_metadata
+from resnetctl.engine.run import Run, create_run, find_run, runs
 from resnetctl.errors import CheckpointError, DataError, UsageError, printable
 from resnetctl.files import write_atomically
-from resnetctl.recipe import Override, Recipe, change_recipe, differences, recipe_from_dict, recipe_to_toml
+from resnetctl.recipe import Override, Recipe, change_recipe, differences, recipe_to_toml
 
 
-def find_start(root: Path, which: str | None) -> tuple[Run, Checkpoint, list[str]]:
-    """The run that `which` names (None: the latest), the checkpoint to go on from, and warnings to show.
+def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:
+    """The run that `which` names (None: the latest), and the checkpoint file where it names one of that run's.
 
-    `which` is a run's name or folder, or a checkpoint file. A damaged newest checkpoint is set aside and the one
-    before it taken. Raises CheckpointError where there is none to go on from.
+    Raises CheckpointError where there is no such run.
     """
-    warnings: list[str] = []
     path = Path(which) if which is not None else None
     if path is not None and (path.is_file() or path.suffix == ".safetensors"):
-        return Run(path.absolute().parent.parent), load_file(path), warnings
-    run = find_run(root, which)
+        folder = path.absolute().parent
+        if not path.exists() or folder.name != "checkpoints":
+            what = "lies in no run's folder" if path.exists() else "is not there"
+            raise CheckpointError(
+                f"the checkpoint {printable(path)} {what}",
+                hint="to start a new run from its weights: resnetctl train --set model.weights=FILE",
+            )
+        return Run(folder.parent), path
+    return find_run(root, which), None
+
+
+def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Checkpoint:
+    """The checkpoint at `path`, or the newest of the run that is whole; damaged newer ones are set aside.
+
+    Call it under the run's lock. Raises CheckpointError where there is none to go on from.
+    """
+    if path is not None:
+        return load_file(path)
     damaged: list[Commit] = []
 
     def note(commit: Commit, error: CheckpointError) -> None:
         damaged.append(commit)
-        warnings.append(f"{error.message}; going on from the one before it")
+        warn(f"{error.message}; going on from the one before it")
 
     _, checkpoint = load_newest(run.checkpoints, note)
     for commit in damaged:
         set_aside(commit)
-    return run, checkpoint, warnings
+    return checkpoint
+
+
+def started_before(root: Path, launch: str | None) -> Run | None:
+    """The run that the same launch (see `World.launch`) began before it was started again; None where there is none."""
+    return next((run for run in runs(root) if launch is not None and run.launch() == launch), None)
 
 
 def resumed_recipe(
     checkpoint: Checkpoint, recipe_name: str | None, flags: list[Override]
 ) -> tuple[Recipe, list[tuple[str, Any, Any]]]:
     """The checkpoint's recipe with `flags` over it, and what that changes: `(key, before, after)`."""
-    before = recipe_from_dict(checkpoint.metadata["recipe"])
+    before = read_metadata(checkpoint).recipe
     if recipe_name is not None and recipe_name != before.name:
         raise UsageError(
             f"this run was started with the recipe {printable(before.name)}, not {printable(recipe_name)}",
@@ -53,14 +75,13 @@ def resumed_recipe(
 
 def check_data(checkpoint: Checkpoint, index: Index) -> None:
     """Raises DataError where the train images are not those that the run was started on."""
-    was = checkpoint.metadata.get("index", {})
-    if was.get("train") == index.info.fingerprint:
+    was = read_metadata(checkpoint)
+    if was.train_fingerprint == index.info.fingerprint:
         return
-    classes = list(index.info.classes)
-    if checkpoint.metadata.get("classes") != classes:
-        what = f"its classes are others ({len(checkpoint.metadata.get('classes', []))} then, {len(classes)} now)"
+    if was.classes != index.info.classes:
+        what = f"its classes are others ({len(was.classes)} then, {len(index.info.classes)} now)"
     else:
-        what = f"it has {len(index):,} train images, and had {was.get('images', 0):,}, or their names or sizes changed"
+        what = f"it has {len(index):,} train images, and had {was.train_images:,}, or their names or sizes changed"
     raise DataError(
         f"this is not the data set that the run was started on: {what}",
         hint="give the right one with --data, or start a new run from its weights: --set model.weights=CHECKPOINT",
@@ -70,7 +91,7 @@ def check_data(checkpoint: Checkpoint, index: Index) -> None:
 def check_newest(run: Run, checkpoint: Checkpoint) -> None:
     """Raises UsageError where the run has later checkpoints than this one, which going on would contradict."""
     newest = next(iter(commits(run.checkpoints)), None)
-    step = int(checkpoint.metadata["step"])
+    step = read_metadata(checkpoint).step
     if newest is not None and newest.step > step:
         raise UsageError(
             f"the run {printable(run.name)} has gone on from step {step:,} to {newest.step:,}",
@@ -85,3 +106,11 @@ def branch(root: Path, run: Run, name: str, checkpoint: Checkpoint, recipe: Reci
     if run.metrics.exists():
         shutil.copyfile(run.metrics, new.metrics)
     return new
+
+
+def share_start(group: Group, start: Checkpoint | None) -> Checkpoint | None:
+    """The first rank's checkpoint, on every rank: the others need not see the runs' folder."""
+    metadata = group.share(None if start is None else dict(start.metadata))
+    if metadata is None:
+        return None
+    return Checkpoint(group.share_tensors({} if start is None else start.tensors), metadata)

@@ -47,6 +47,24 @@ class Run:
         """The recipe with where each value came from."""
         return self.folder / "recipe.toml"
 
+    def launch(self) -> str | None:
+        """What started it (see `World.launch`), so that a launch that is started again finds its run."""
+        try:
+            return self._launch.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def mark_launch(self, launch: str | None) -> None:
+        """Note what started it."""
+        if launch is None:
+            self._launch.unlink(missing_ok=True)
+        else:
+            write_atomically(self._launch, launch)
+
+    @property
+    def _launch(self) -> Path:
+        return self.folder / ".launch"
+
     def log(self, line: dict[str, Any]) -> None:
         """Append one object to metrics.jsonl."""
         with self.metrics.open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once asks the run to finish its step, save and stop; twice quits at once."""
+"""Ctrl-C, SIGTERM and Slurm's SIGUSR1: once asks the run to finish its step, save and stop; twice quits at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class StopRequest:
 
     signal: int | None = None
 
-    def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM."""
-        return EXIT_INTERRUPTED if self.signal == signal.SIGINT else EXIT_TERMINATED
+
+def exit_code(number: int) -> int:
+    """130 for Ctrl-C, 143 for SIGTERM and SIGUSR1."""
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While inside, the first SIGINT or SIGTERM only notes itself; a second one raises KeyboardInterrupt."""
+    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one raises KeyboardInterrupt."""
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -30,7 +31,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield request
     finally:

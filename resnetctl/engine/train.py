@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from resnetctl.data.index import Index
 from resnetctl.data.loader import EvalBatches, TrainBatches, load
 from resnetctl.data.order import epoch_end, total_steps
 from resnetctl.distributed import ALONE, Group
-from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not
+from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
 from resnetctl.engine.evaluator import Result, evaluate
 from resnetctl.engine.events import Evaluated, Event, Finished, Notice, RunningLoss, Started, Stepped
 from resnetctl.engine.metadata import Evaluation, Metadata, best_of, read_metadata
@@ -82,53 +82,52 @@ def train(job: Job, stop: StopRequest) -> Iterator[Event]:
 
 class _Training:
     def __init__(self, job: Job, stop: StopRequest) -> None:
-        self.job, self.stop, self.recipe, self.run = job, stop, job.recipe, job.run
+        self.job, self.stop, self.recipe, self.run, self.group = job, stop, job.recipe, job.run, job.group
         t = self.recipe.train
         self.images = len(job.train)
         self.steps_planned = total_steps(t.epochs, self.images, t.global_batch)
         self.steps = min(self.steps_planned, t.max_steps or self.steps_planned)
         self.precision = choose_precision(t.precision, job.device)
-        self.micro_batch = choose_micro_batch(self.recipe, job.device, 1)
-        self.view = train_view(self.recipe, job.train, self.micro_batch)
+        self.micro_batch = choose_micro_batch(self.recipe, job.device, self.group.size)
+        self.view = train_view(self.recipe, job.train, self.micro_batch, self.group)
+        self.batches = TrainBatches(self.view)
         self.step = 0
         self.last_read = 0
-        self.running_from = 0
-        self.history: list[dict[str, Any]] = []
+        self.history: list[Evaluation] = []
         self.unreadable: set[int] = set()
-        self.meter = _Meter()
+        self.unreadable_now: list[int] = []
+        """Found on this rank in the last step."""
+        self.stopping: int | None = None
+        """The signal that ends the run, once all ranks have agreed on it."""
+        self.meter = Meter()
         self.last_save = time.monotonic()
-        self.commit: Commit | None = None
+        self.saver = Saver(job.run, self.recipe.checkpoint.keep)
         self.resumed_from: int | None = None
 
     def go(self) -> Iterator[Event]:
         job, t = self.job, self.recipe.train
+        classes = len(job.train.info.classes)
         notices: list[str] = []
-        self.trainer = Trainer(self.recipe, len(job.train.info.classes), job.device, self.precision)
+        self.trainer = Trainer(self.recipe, classes, job.device, self.precision, self.group)
         if job.start is None:
-            load_weights(
-                self.trainer.model,
-                self.recipe.model.weights,
-                self.recipe.model.arch,
-                len(job.train.info.classes),
-                notices.append,
-            )
+            model = self.recipe.model
+            load_weights(self.trainer.model, model.weights, model.arch, classes, notices.append)
         else:
             notices += self._restore(job.start)
         why_not = compile_or_why_not(t.compile, job.device)
-        if why_not is None:
-            self.trainer.forward = torch.compile(self.trainer.model, dynamic=False)
-        elif why_not:
-            notices.append(why_not)
-        yield from (Notice(text=text) for text in notices)
-        yield self._started(compiled=why_not is None)
         try:
+            self.trainer.spread(self.micro_batch, self.view.size_at(self.step, self.images))
+            if why_not is None:
+                self.trainer.forward = torch.compile(self.trainer.forward, dynamic=False)
+            elif why_not:
+                notices.append(why_not)
+            yield from (Notice(text=text) for text in notices)
+            yield self._started(compiled=why_not is None)
             yield from self._loop()
-        except torch.OutOfMemoryError as error:
-            half = max(1, self.micro_batch // 2)
-            raise ResnetctlError(
-                f"the device has too little memory for {self.micro_batch} images of {self.view.size} pixels at a time",
-                hint=f"--set train.micro_batch={half} (the batch of each step stays the same), then train --resume",
-            ) from error
+        except (RuntimeError, MemoryError) as error:
+            share = self.recipe.train.global_batch // self.group.size
+            size = self.view.size_at(self.step, self.images)
+            raise out_of_memory(error, self.micro_batch, share, size) or error from error
 
     def _started(self, compiled: bool) -> Started:
         job, t = self.job, self.recipe.train
@@ -136,11 +135,11 @@ class _Training:
             run=self.run.folder,
             recipe=self.recipe.name,
             arch=self.recipe.model.arch,
-            device=str(job.device),
+            device=str(job.device) if self.group.size == 1 else job.device.type,
             precision=PRECISION_NAMES[self.precision],
             compiled=compiled,
             workers=job.workers,
-            world_size=1,
+            world_size=self.group.size,
             global_batch=t.global_batch,
             micro_batch=self.micro_batch,
             train_images=self.images,
@@ -155,29 +154,56 @@ class _Training:
 
     def _loop(self) -> Iterator[Event]:
         items = range(self.step * self.view.micro_batches, self.steps * self.view.micro_batches)
-        pin = self.job.device.type == "cuda"
-        batches = load(TrainBatches(self.view), items, workers=self.job.workers, pin=pin)
-        while True:
-            if self._evaluation_due():
-                yield from self._evaluate()
-            last = self.step == self.steps
-            if last or self.stop.signal is not None or self._save_due():
-                yield from self._save()
-            if last or self.stop.signal is not None:
-                break
-            yield from self._train_step(batches)
+        batches = load(
+            self.batches,
+            items,
+            workers=self.job.workers,
+            pin=self.job.device.type == "cuda",
+            timeout=self.recipe.data.timeout_seconds,
+        )
+        try:
+            while True:
+                yield from self.saver.poll()
+                if self._evaluation_due():
+                    yield from self._evaluate()
+                save = yield from self._agree()
+                last = self.step == self.steps
+                if last or save or self.stopping is not None:
+                    yield from self._save()
+                if last or self.stopping is not None:
+                    break
+                yield from self._train_step(batches)
+            yield from self.saver.wait()
+            self.group.highest([0])  # until the first rank has saved, nobody leaves
+        except KeyboardInterrupt:
+            raise  # now, and not after the save that is under way
+        except BaseException:
+            if self.group.is_first:
+                self.saver.wait()  # what is being saved was good
+            raise
         yield self._finished()
+
+    def _agree(self) -> Generator[Event, None, bool]:
+        """Let all ranks know of one's signal, of images it could not read, and whether to save now."""
+        signal, save, unreadable = self.group.highest(
+            [self.stop.signal or 0, self.group.is_first and self._save_due(), len(self.unreadable_now)]
+        )
+        self.stopping = signal or None
+        if unreadable:
+            found = [i for ranks in self.group.gather(self.unreadable_now) for i in ranks]
+            self.unreadable_now = []
+            yield from self._note_unreadable(found)
+        return bool(save)
 
     def _train_step(self, batches: Iterator[Any]) -> Iterator[Event]:
         t = self.recipe.train
         lr = self._lr(self.step)
-        timed = _Timed(batches)
-        bad = self.trainer.step(timed, self.view.micro_batches, lr)
+        timed = Timed(batches)
+        self.unreadable_now = self.trainer.step(timed, self.view.micro_batches, lr)
+        self._trace()
         self.step += 1
         self.meter.steps += 1
         self.meter.waited += timed.seconds
-        if bad:
-            yield from self._note_unreadable(bad)
         loss = None
         if self.step % t.loss_every == 0 or self.step == self.steps:
             loss = self._read_loss(lr)
@@ -185,12 +211,18 @@ class _Training:
         if t.running_loss_every:
             yield from self._running_loss()
 
+    def _trace(self) -> None:
+        first = self.step * self.view.micro_batches
+        for item in range(first, first + self.view.micro_batches):
+            epoch, sample = self.batches.samples(item)
+            trace(f"step {self.step} rank {self.group.rank} epochs {epoch.tolist()} samples {sample.tolist()}")
+
     def _read_loss(self, lr: float) -> float:
         loss = self.trainer.take_loss(self.step - self.last_read)
         self.last_read = self.step
         self._check_finite(loss)
         self.meter.close_window(self.recipe.train.global_batch)
-        self.run.log(
+        self._log(
             {
                 "kind": "train",
                 "step": self.step,
@@ -203,6 +235,10 @@ class _Training:
             }
         )
         return loss
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.group.is_first:
+            self.run.log(line)
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -271,7 +307,7 @@ class _Training:
     # --- evaluation ---------------------------------------------------------------------------------------------
 
     def _evaluation_due(self) -> bool:
-        if self.job.val is None or not self.step or any(h["step"] == self.step for h in self.history):
+        if self.job.val is None or not self.step or any(e.step == self.step for e in self.history):
             return False
         if self.step == self.steps:
             return True
@@ -281,34 +317,39 @@ class _Training:
 
     def _evaluate(self) -> Iterator[Event]:
         assert self.job.val is not None
+        # new loader processes are forked: not while the saver's thread may hold a lock
+        yield from self.saver.wait()
+        self.trainer.share_buffers()
         events = evaluate(
             self.trainer.model,
-            EvalBatches(eval_view(self.recipe, self.job.val, self.job.device)),
+            EvalBatches(eval_view(self.recipe, self.job.val, self.job.device, self.group)),
             self.trainer.normalise,
             device=self.job.device,
             precision=self.precision,
             flip_average=self.recipe.data.val_flip_average,
             workers=self.job.workers,
             stopped=lambda: self.stop.signal is not None,
+            group=self.group,
+            timeout=self.recipe.data.timeout_seconds,
         )
         for event in events:
             if not isinstance(event, Result):
                 yield event
                 continue
-            entry = {
-                "step": self.step,
-                "epoch": self._epoch(),
-                "top1": event.top1,
-                "top5": event.top5,
-                "loss": event.loss,
-                "images": event.images,
-            }
-            self.history.append(entry)
-            self.run.log({"kind": "eval", **entry, "seconds": round(event.seconds, 3), "time": round(time.time(), 3)})
-            epochs_done = round(self._epoch()) if self.step < self.steps_planned else self.recipe.train.epochs
+            measured = Evaluation(
+                step=self.step,
+                epoch=self._epoch(),
+                top1=event.top1,
+                top5=event.top5,
+                loss=event.loss,
+                images=event.images,
+            )
+            self.history.append(measured)
+            times = {"seconds": round(event.seconds, 3), "time": round(time.time(), 3)}
+            self._log({"kind": "eval", **vars(measured), **times})
             yield Evaluated(
                 step=self.step,
-                epoch=epochs_done,
+                epoch=round(self._epoch()) if self.step < self.steps_planned else self.recipe.train.epochs,
                 top1=event.top1,
                 top5=event.top5,
                 loss=event.loss,
@@ -331,87 +372,70 @@ class _Training:
 
     def _best_now(self) -> bool:
         """Whether the evaluation of just now is the best so far."""
-        best = self._best_step()
-        return best is not None and best == self.step
-
-    def _best_step(self) -> int | None:
-        return max(self.history, key=lambda h: (h["top1"], h["step"]))["step"] if self.history else None
+        best = best_of(self.history)
+        return best is not None and best.step == self.step
 
     def _save(self) -> Iterator[Event]:
-        folder = self.run.checkpoints
-        existing = next((c for c in commits(folder) if c.step == self.step), None)
+        """Begin to save: the run goes on while the checkpoint is written."""
         self.last_save = time.monotonic()
-        if existing is not None:  # the same step has the same tensors, and a finished file is never replaced
-            self.commit = existing
-            return
-        began = time.perf_counter()
         if self.last_read != self.step and self.step:
-            self._check_finite(float(self.trainer.loss_sum))
-        self.run.sync_metrics()
-        checkpoint = Checkpoint(self.trainer.tensors(), self._metadata())
-        self.commit = save_checkpoint(folder, self.step, checkpoint)
-        self._prune()
-        seconds = time.perf_counter() - began
-        yield Saved(step=self.step, path=self.commit.path, bytes=self.commit.size, seconds=seconds)
+            self._check_finite(float(self.group.total(self.trainer.loss_sum)))
+        tensors = self.trainer.tensors()
+        if self.group.is_first:
+            best = best_of(self.history)
+            spared = {step for step in (best.step if best else None, self.resumed_from) if step is not None}
+            yield from self.saver.start(self.step, tensors, self._metadata().to_json(), spared)
 
-    def _prune(self) -> None:
-        kept = {self._best_step(), self.resumed_from}
-        for commit in commits(self.run.checkpoints)[self.recipe.checkpoint.keep :]:
-            if commit.step not in kept:
-                remove(commit)
-
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self) -> Metadata:
         info = self.job.train.info
-        return {
-            "step": self.step,
-            "steps": self.steps_planned,
-            "epoch": self._epoch(),
-            "last_read": self.last_read,
-            "recipe": recipe_to_dict(self.recipe),
-            "plain_torchvision_model": is_plain(self.recipe.model),
-            "classes": list(info.classes),
-            "class_names": list(info.class_names),
-            "index": {
-                "train": info.fingerprint,
-                "val": None if self.job.val is None else self.job.val.info.fingerprint,
-                "images": self.images,
-            },
-            "history": self.history,
-            "unreadable": sorted(self.unreadable),
-            "environment": environment(self.job.device, self.precision, self.micro_batch),
-        }
+        return Metadata(
+            step=self.step,
+            steps=self.steps_planned,
+            epoch=self._epoch(),
+            last_read=self.last_read,
+            recipe=self.recipe,
+            plain_torchvision_model=is_plain(self.recipe.model),
+            classes=info.classes,
+            class_names=info.class_names,
+            train_fingerprint=info.fingerprint,
+            val_fingerprint=None if self.job.val is None else self.job.val.info.fingerprint,
+            train_images=self.images,
+            history=tuple(self.history),
+            unreadable=tuple(sorted(self.unreadable)),
+            environment=environment(self.job.device, self.precision, self.micro_batch, self.group, self.view.decoder),
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> list[str]:
         """Take up a checkpoint; returns what to tell the user."""
-        m = checkpoint.metadata
+        m = read_metadata(checkpoint)
         self.trainer.restore(dict(checkpoint.tensors))
-        self.step = self.resumed_from = int(m["step"])
-        self.last_read = int(m["last_read"])
-        self.history = list(m["history"])
-        self.unreadable = set(m["unreadable"])
+        self.step = self.resumed_from = m.step
+        self.last_read = m.last_read
+        self.history = list(m.history)
+        self.unreadable = set(m.unreadable)
         self.meter.restart()
-        evaluated = any(h["step"] == self.step for h in self.history)
-        self.run.trim_metrics(self.step, evaluated=evaluated)
-        now = environment(self.job.device, self.precision, self.micro_batch)
-        changed = [f"{k} {m['environment'].get(k)} → {v}" for k, v in now.items() if m["environment"].get(k) != v]
+        if self.group.is_first:
+            self.run.trim_metrics(self.step, evaluated=any(e.step == self.step for e in self.history))
+        now = environment(self.job.device, self.precision, self.micro_batch, self.group, self.view.decoder)
+        changed = [f"{k} {m.environment.get(k)} → {v}" for k, v in now.items() if m.environment.get(k) != v]
         if changed:
             return [f"not bit-exact: the checkpoint was written with another {', '.join(changed)}"]
         return []
 
     def _finished(self) -> Finished:
-        assert self.commit is not None
         last = self.history[-1] if self.history else None
+        path = self.saver.commit.path if self.saver.commit else self.run.checkpoints / checkpoint_name(self.step)
         meter = self.meter
         return Finished(
             run=self.run.folder,
             step=self.step,
             steps=self.steps,
-            top1=last["top1"] if last else None,
-            top5=last["top5"] if last else None,
+            top1=last.top1 if last else None,
+            top5=last.top5 if last else None,
             seconds=time.perf_counter() - meter.began,
             images_per_second=meter.total_steps * self.recipe.train.global_batch / max(meter.training_seconds, 1e-9),
             waiting=meter.total_waited / max(meter.training_seconds, 1e-9),
-            checkpoint=self.commit.path,
+            checkpoint=path,
             unreadable=tuple(self.job.train.name(i) for i in sorted(self.unreadable)),
-            stopped_by=self.stop.signal if self.step < self.steps else None,
+            stopped_by=self.stopping if self.step < self.steps else None,
         )

@@ -186,7 +186,7 @@ class Trainer:
         )
         if wrong:
             raise CheckpointError(
-                f"the checkpoint does not fit this model: {len(wrong)} tensors differ, the first is {printable(wrong[0])}",
+                f"the checkpoint does not fit this model: {len(wrong)} tensors differ, such as {printable(wrong[0])}",
                 hint="was it written with another model or number of classes? resnetctl recipe show tells",
             )
         with torch.no_grad():

@@ -1,0 +1,127 @@
+"""Saving while training goes on: a copy of the state is taken between two steps, and one thread writes it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from resnetctl.checkpoint import Checkpoint, Commit, commits, remove, save_checkpoint, verify_commit
+from resnetctl.engine.events import Saved
+from resnetctl.engine.run import Run
+from resnetctl.errors import CheckpointError, ResnetctlError, printable
+
+
+class Saver:
+    """At most one checkpoint is being written at any time. Its failure is raised by the next call of any method."""
+
+    def __init__(self, run: Run, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self.commit: Commit | None = None
+        """The last one that was committed."""
+        self._copies: dict[str, torch.Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._saved: Saved | None = None
+
+    def start(
+        self, step: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], spared: set[int]
+    ) -> list[Saved]:
+        """Copy `tensors` and begin to write them; waits for the checkpoint before this one, and returns it.
+
+        Once it is committed, older ones than `keep` are deleted, but for the steps in `spared`.
+        """
+        saved = self.wait()
+        existing = next((c for c in commits(self.run.checkpoints) if c.step == step), None)
+        if existing is not None:  # the same step has the same tensors, and a finished file is never replaced
+            self.commit = existing
+            return saved
+        checkpoint = Checkpoint(self._copy(tensors), metadata)
+        # a daemon: a second Ctrl-C does not wait for it
+        self._thread = threading.Thread(target=self._write, args=(step, checkpoint, spared), daemon=True, name="saver")
+        self._thread.start()
+        return saved
+
+    def _copy(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Into the memory of the copy before, which is page-locked where a CUDA device reads it."""
+        if not all(k in self._copies and self._copies[k].shape == t.shape for k, t in tensors.items()):
+            self._copies = {
+                k: torch.empty_like(
+                    t, device="cpu", memory_format=torch.contiguous_format, pin_memory=t.device.type == "cuda"
+                )
+                for k, t in tensors.items()
+            }
+        for k, t in tensors.items():
+            self._copies[k].copy_(t, non_blocking=True)
+        for device in {t.device for t in tensors.values() if t.device.type != "cpu"}:
+            torch.get_device_module(device.type).synchronize(device)
+        return {k: self._copies[k] for k in tensors}
+
+    def _write(self, step: int, checkpoint: Checkpoint, spared: set[int]) -> None:
+        began = time.perf_counter()
+        try:
+            self.run.sync_metrics()  # the checkpoint goes on after these lines
+            commit = save_checkpoint(self.run.checkpoints, step, checkpoint)
+            prune(commits(self.run.checkpoints), commit, self.keep, spared)
+        except Exception as error:
+            self._failure = error
+            return
+        self.commit = commit
+        self._saved = Saved(step=step, path=commit.path, bytes=commit.size, seconds=time.perf_counter() - began)
+
+    def poll(self) -> list[Saved]:
+        """What was saved since the last call; waits for nothing. Raises ResnetctlError where a save failed."""
+        thread = self._thread
+        if thread is None or thread.is_alive():
+            return []
+        thread.join()
+        self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise self._explain(failure) from failure
+        saved, self._saved = self._saved, None
+        return [saved] if saved else []
+
+    def wait(self) -> list[Saved]:
+        """As `poll`, after the end of the save that is under way."""
+        if self._thread is not None:
+            self._thread.join()
+        return self.poll()
+
+    def _explain(self, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        newest = next(iter(commits(self.run.checkpoints)), None)
+        kept = f"the checkpoint of step {newest.step:,} is whole" if newest else "none was saved before"
+        return ResnetctlError(
+            f"cannot save a checkpoint in {printable(self.run.checkpoints)}: {error.strerror or error} ({kept})",
+            hint="make room there, then go on with: resnetctl train --resume",
+        )
+
+
+def prune(found: Iterable[Commit], new: Commit, keep: int, spared: set[int]) -> None:
+    """Delete all but the newest `keep`, those of the steps in `spared`, and the newest two that are whole.
+
+    `new` was read back when it was written; others are read again before anything is deleted.
+    """
+    newest_first = sorted(found, key=lambda c: c.step, reverse=True)
+    old = [c for c in newest_first[keep:] if c.step not in spared]
+    if not old:
+        return
+    whole = 1
+    for commit in newest_first:
+        if whole == 2:
+            break
+        if commit.step == new.step:
+            continue
+        try:
+            verify_commit(commit)
+        except CheckpointError:
+            continue
+        whole += 1
+        old = [c for c in old if c.step != commit.step]
+    for commit in old:
+        remove(commit)
