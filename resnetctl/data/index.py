@@ -6,6 +6,9 @@ image file of its own (offset 0). One reader therefore serves all sources, nothi
 
 Samples are kept sorted by (label, name), and a name is `<class>/<file>` whatever the source was. So sample number i
 is the same picture however the data set is held, and a run can be resumed after moving from archives to shards.
+
+Samples that `verify` put into quarantine are kept behind all others, where only `Index(path, whole=True)` sees them:
+what trains or evaluates has nothing to leave out. The fingerprint is that of the samples in front.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +30,7 @@ import numpy as np
 from resnetctl.errors import DataError, printable
 from resnetctl.files import atomic_file, write_all
 
-FORMAT = 1
+FORMAT = 2
 STORED, DEFLATED = 0, 8  # the numbers of the zip format
 UNKNOWN_CRC = -1
 MAX_SAMPLE_BYTES = 256 << 20
@@ -40,6 +43,7 @@ _COLUMNS: dict[str, Any] = {
     "container": np.int32,
     "offset": np.int64,
     "length": np.int64,
+    "size": np.int64,  # of the image's own bytes: more than `length` where they are stored deflated
     "method": np.uint8,
     "label": np.int32,
     "height": np.int32,  # 0: unknown
@@ -61,6 +65,8 @@ class Record(NamedTuple):
     width: int = 0
     method: int = STORED
     crc32: int = UNKNOWN_CRC
+    size: int = -1
+    """Bytes when decompressed; -1: the same as `length`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +88,11 @@ class IndexInfo:
     notes: tuple[str, ...] = ()
     """Facts worth keeping: a check that was overridden, labels taken from another table."""
     fingerprint: str = ""
-    """sha256 of classes, names, labels and lengths: the same for the same pictures wherever they lie."""
+    """sha256 of classes, names, labels and sizes: the same for the same pictures wherever they lie."""
+    whole_fingerprint: str = ""
+    """The same with those in quarantine."""
+    quarantined: tuple[int, ...] = ()
+    """Numbers of the samples in quarantine, when all are sorted by (label, name)."""
 
 
 def index_path(data_root: Path, split: str) -> Path:
@@ -108,6 +118,7 @@ class IndexBuilder:
         c["container"].append(self._containers.setdefault(record.container, len(self._containers)))
         c["offset"].append(record.offset)
         c["length"].append(record.length)
+        c["size"].append(record.length if record.size < 0 else record.size)
         c["method"].append(record.method)
         c["label"].append(record.label)
         c["height"].append(record.height)
@@ -136,10 +147,6 @@ class IndexBuilder:
 
         Raises DataError where two samples have one name, or there is none at all.
         """
-        from dataclasses import asdict, replace
-
-        from safetensors.numpy import save
-
         count = len(self)
         if not count:
             raise DataError(f"the {info.split} split has no images", hint="look at what the source holds")
@@ -159,10 +166,32 @@ class IndexBuilder:
         arrays: dict[str, np.ndarray] = {
             k: np.frombuffer(self._columns[k], np.int64)[order].astype(dtype) for k, dtype in _COLUMNS.items()
         }
-        arrays |= _pack_strings("name", names)
-        arrays |= _pack_strings("container_name", [os.fsencode(c) for c in self._containers])
-        info = replace(info, fingerprint=_fingerprint(info.classes, arrays))
-        return info, save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
+        return _encode(info, arrays, names, [os.fsencode(c) for c in self._containers])
+
+
+def _encode(
+    info: IndexInfo, arrays: dict[str, np.ndarray], names: list[bytes], containers: list[bytes]
+) -> tuple[IndexInfo, bytes]:
+    """`info` with its fingerprints and the index file's bytes; columns and names come sorted by (label, name)."""
+    from safetensors.numpy import save
+
+    usable = len(names) - len(info.quarantined)
+    whole = _fingerprint(info.classes, arrays, names)
+    if info.quarantined:
+        order = _file_order(len(names), info.quarantined)
+        arrays = {k: np.ascontiguousarray(column[order]) for k, column in arrays.items()}
+        names = [names[i] for i in order.tolist()]
+    front = {k: column[:usable] for k, column in arrays.items()}
+    fingerprint = _fingerprint(info.classes, front, names[:usable]) if info.quarantined else whole
+    info = replace(info, fingerprint=fingerprint, whole_fingerprint=whole)
+    arrays = arrays | _pack_strings("name", names) | _pack_strings("container_name", containers)
+    return info, save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
+
+
+def _file_order(count: int, quarantined: tuple[int, ...]) -> np.ndarray:
+    """`[count] int64`: which of the samples sorted by (label, name) stands at each place of the file."""
+    back = np.array(quarantined, np.int64)
+    return np.concatenate((np.delete(np.arange(count), back), back))
 
 
 def _pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:
@@ -170,38 +199,66 @@ def _pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:
     return {f"{key}_bytes": blob, f"{key}_ends": np.cumsum([len(s) for s in strings], dtype=np.int64)}
 
 
-def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> str:
+def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray], names: list[bytes]) -> str:
     digest = hashlib.sha256(json.dumps(list(classes)).encode())
-    for key in ("label", "length", "name_bytes", "name_ends"):
-        digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    for column in (arrays["label"], arrays["size"], *_pack_strings("name", names).values()):
+        digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def with_findings(index: Index, crc32: np.ndarray, quarantined: np.ndarray) -> tuple[IndexInfo, bytes]:
+    """What `verify` or an earlier index knows, put into a copy of the whole `index`: its info and its file's bytes.
+
+    `crc32 [N] int64` and `quarantined [N] bool` follow the order of `index`, which was opened with `whole`.
+    """
+    assert index.whole
+    place = np.argsort(index.file_order)  # from the file's order to that of (label, name)
+    arrays = {k: np.array(getattr(index, k))[place] for k in _COLUMNS}
+    arrays["crc32"] = crc32.astype(np.int64)[place]
+    names = [os.fsencode(index.name(i)) for i in place.tolist()]
+    containers = [os.fsencode(index.container_name(c)) for c in range(index.containers)]
+    numbers = tuple(np.flatnonzero(quarantined[place]).tolist())
+    return _encode(replace(index.info, quarantined=numbers), arrays, names, containers)
 
 
 class Index:
     """An index file, mapped. Columns are numpy arrays `[N]`; `index[i]` is sample i as a Record."""
 
-    def __init__(self, path: Path) -> None:
-        """Map and check the file at `path`. Raises DataError where it is missing, damaged or of another format."""
+    def __init__(self, path: Path, *, whole: bool = False) -> None:
+        """Map and check the file at `path`; `whole`: with the samples in quarantine, which come last.
+
+        Raises DataError where it is missing, damaged, of another format, or has nothing but samples in quarantine.
+        """
         self.path = path
+        self.whole = whole
         arrays, metadata = _map_safetensors(path)
         try:
             head = json.loads(metadata[_METADATA_KEY])
             if head.pop("format") != FORMAT:
                 raise ValueError("another format version")
-            for key in ("classes", "class_names", "notes"):
-                head[key] = tuple(map(str, head[key]))
+            for key in ("classes", "class_names", "notes", "quarantined"):
+                if not isinstance(head[key], list):
+                    raise ValueError(f"{key} is no list")
+                head[key] = tuple(map(int if key == "quarantined" else str, head[key]))
             self.info = IndexInfo(**head)
             self._check(arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise _damaged(path, str(error)) from error
-        self.container: np.ndarray = arrays["container"]
-        self.offset: np.ndarray = arrays["offset"]
-        self.length: np.ndarray = arrays["length"]
-        self.method: np.ndarray = arrays["method"]
-        self.label: np.ndarray = arrays["label"]
-        self.height: np.ndarray = arrays["height"]
-        self.width: np.ndarray = arrays["width"]
-        self.crc32: np.ndarray = arrays["crc32"]
+        count = len(arrays["label"]) - (0 if whole else len(self.info.quarantined))
+        if not count:
+            raise DataError(
+                f"every image of the {self.info.split} split is in quarantine",
+                hint="resnetctl verify says what is wrong with them",
+            )
+        self.container: np.ndarray = arrays["container"][:count]
+        self.offset: np.ndarray = arrays["offset"][:count]
+        self.length: np.ndarray = arrays["length"][:count]
+        self.size: np.ndarray = arrays["size"][:count]
+        self.method: np.ndarray = arrays["method"][:count]
+        self.label: np.ndarray = arrays["label"][:count]
+        self.height: np.ndarray = arrays["height"][:count]
+        self.width: np.ndarray = arrays["width"][:count]
+        self.crc32: np.ndarray = arrays["crc32"][:count]
         self._strings = {k: (arrays[f"{k}_bytes"], arrays[f"{k}_ends"]) for k in _STRINGS}
         self.root = Path(os.path.normpath(path.parent / self.info.root))
 
@@ -217,6 +274,7 @@ class Index:
             ("label", 0, len(self.info.classes)),
             ("container", 0, containers),
             ("length", 0, MAX_SAMPLE_BYTES + 1),
+            ("size", 0, MAX_SAMPLE_BYTES + 1),
             ("offset", 0, 1 << 62),
         ):
             if arrays[key].min() < low or arrays[key].max() >= high:
@@ -225,11 +283,24 @@ class Index:
             ends = arrays[f"{key}_ends"]
             if (np.diff(ends) < 0).any() or ends[0] < 0 or ends[-1] > len(arrays[f"{key}_bytes"]):
                 raise ValueError(f"{key} out of range")
+        numbers = self.info.quarantined
+        if sorted(set(numbers)) != list(numbers) or (numbers and not 0 <= numbers[0] <= numbers[-1] < count):
+            raise ValueError("quarantined out of range")
         if len(self.info.class_names) != len(self.info.classes) or self.info.split not in SPLITS:
             raise ValueError("class names do not match classes")
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def quarantined(self) -> int:
+        """How many samples are left out."""
+        return len(self.info.quarantined)
+
+    @property
+    def file_order(self) -> np.ndarray:
+        """`[N] int64`: the place of each sample of the whole file when all are sorted by (label, name)."""
+        return _file_order(len(self._strings["name"][1]), self.info.quarantined)
 
     def _string(self, key: str, i: int) -> str:
         blob, ends = self._strings[key]
@@ -263,6 +334,7 @@ class Index:
             int(self.width[i]),
             int(self.method[i]),
             int(self.crc32[i]),
+            int(self.size[i]),
         )
 
     def __iter__(self) -> Iterator[Record]:
@@ -294,9 +366,9 @@ class Index:
             return data
         try:
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            data = inflate.decompress(data, MAX_SAMPLE_BYTES)
-            if not inflate.eof:
-                raise zlib.error("the compressed data go on past their end")
+            data = inflate.decompress(data, int(self.size[i]) + 1)
+            if not inflate.eof or len(data) != self.size[i]:
+                raise zlib.error(f"the data do not have the {self.size[i]:,} bytes that the archive claims")
         except zlib.error as error:
             raise DataError(f"{printable(self.name(i))} cannot be decompressed: {error}") from error
         return data
@@ -310,7 +382,7 @@ class Index:
                 os.close(fd)
         fd = self._open_files.get(c, -1)
         if fd < 0:
-            if len(self._open_files) >= 128:
+            if len(self._open_files) >= 512:
                 os.close(self._open_files.pop(next(iter(self._open_files))))
             fd = self._open_files[c] = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
         return os.pread(fd, length, offset)

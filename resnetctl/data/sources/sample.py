@@ -73,5 +73,5 @@ def _records(data_root: Path, split: str, progress: Progress) -> Iterator[Record
     total = len(_CLASSES) * _PER_CLASS[split]
     for done, m in enumerate(zip_members(data_root / archive), 1):
         label = labels[m.name.partition("/")[0]]
-        yield Record(m.name, archive, m.offset, m.length, label, _SIDE, _SIDE, m.method, m.crc32)
+        yield Record(m.name, archive, m.offset, m.length, label, _SIDE, _SIDE, m.method, m.crc32, m.size)
         progress(f"indexing {split}", done, total)
