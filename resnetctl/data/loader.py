@@ -259,11 +259,23 @@ class _ErrorsAsValues(Dataset[Any]):
             return error
 
 
-def _without_sigchld(loader: DataLoader[Any]) -> Iterator[Any]:
-    """An iterator of `loader` that notices a worker's death when it is asked for a batch, and at no other time.
+def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool, timeout: int) -> Any:
+    """DataLoader's iterator, which notices a worker's death when it is asked for a batch, and at no other time.
 
     The signal handler that torch sets would raise wherever the main thread happens to be: in the middle of a save.
     """
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=items,
+        num_workers=workers,
+        pin_memory=pin,
+        timeout=timeout if workers else 0,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_start_worker,
+        # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )
     if threading.current_thread() is not threading.main_thread():
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
@@ -277,29 +289,24 @@ def load(
 ) -> Iterator[Batch]:
     """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
 
-    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death or after `timeout`
-    seconds without a batch (0: waits for ever).
+    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death, or where workers
+    bring no batch for `timeout` seconds (0: waits for ever).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
-        loader = DataLoader(
-            _ErrorsAsValues(batches),
-            batch_size=None,
-            sampler=items,
-            num_workers=workers,
-            pin_memory=pin,
-            timeout=timeout if workers else 0,
-            prefetch_factor=2 if workers else None,
-            worker_init_fn=_start_worker,
-            # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-        )
+        fetched = _start(_ErrorsAsValues(batches), items, workers, pin, timeout)
     try:
-        for batch in _without_sigchld(loader):
+        for batch in fetched:
             if isinstance(batch, ResnetctlError):
                 raise batch
             yield batch
     except RuntimeError as error:
+        if str(error).startswith("DataLoader timed out"):
+            raise ResnetctlError(
+                f"no batch came from the loader workers for {timeout} seconds",
+                hint="does the storage of the images hang? If it is only slow: --set data.timeout_seconds=1000; "
+                "then: resnetctl train --resume",
+            ) from error
         if not str(error).startswith("DataLoader worker (pid"):  # else a bug of ours, which happened in a worker
             raise
         raise ResnetctlError(
@@ -307,3 +314,6 @@ def load(
             hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
             "Fewer --workers need less; then: resnetctl train --resume",
         ) from error
+    finally:
+        if workers:  # now, while its queues still work: the garbage collector would take 20 seconds
+            fetched._shutdown_workers()
