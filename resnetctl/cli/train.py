@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -216,9 +216,13 @@ def _plan(
     if before is not None and commits(before.checkpoints):
         console.notice(f"started again: goes on with {printable(before.folder)}")
         return _resume(wish, group, dataset, before, None, lock)
-    if wish.resume and before is None:
-        return _resume(wish, group, dataset, *find_resumed(wish.runs, wish.which), lock)
-    return _begin(wish, group, dataset, device, before, lock)
+    if not wish.resume or before is not None:
+        return _begin(wish, group, dataset, device, before, lock)
+    run, path = find_resumed(wish.runs, wish.which)
+    if path is None and run.is_untouched():
+        console.notice(f"{printable(run.folder)} has saved nothing yet: it starts at its beginning")
+        return _begin(replace(wish, recipe=str(run.recipe)), group, dataset, device, run, lock)
+    return _resume(wish, group, dataset, run, path, lock)
 
 
 def _begin(

@@ -65,6 +65,10 @@ class Run:
     def _launch(self) -> Path:
         return self.folder / ".launch"
 
+    def is_untouched(self) -> bool:
+        """Whether it was begun, and interrupted before it wrote its first checkpoint."""
+        return self.recipe.is_file() and not any(self.checkpoints.glob("step-*"))
+
     def log(self, line: dict[str, Any]) -> None:
         """Append one object to metrics.jsonl."""
         with self.metrics.open("a", encoding="utf-8") as file:

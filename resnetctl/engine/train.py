@@ -212,10 +212,10 @@ class _Training:
             yield from self._running_loss()
 
     def _trace(self) -> None:
-        first = self.step * self.view.micro_batches
-        for item in range(first, first + self.view.micro_batches):
-            epoch, sample = self.batches.samples(item)
-            trace(f"step {self.step} rank {self.group.rank} epochs {epoch.tolist()} samples {sample.tolist()}")
+        for n in range(self.view.micro_batches):
+            epoch, sample = self.batches.samples(self.step * self.view.micro_batches + n)
+            where = f"step {self.step} rank {self.group.rank} part {n}"
+            trace(f"{where} epochs {epoch.tolist()} samples {sample.tolist()}")
 
     def _read_loss(self, lr: float) -> float:
         loss = self.trainer.take_loss(self.step - self.last_read)

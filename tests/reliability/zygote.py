@@ -1,0 +1,122 @@
+"""Processes of `resnetctl` that start in no time: one process imports everything once, and forks for each command.
+
+Each command is a process of its own, in a session of its own, running the program's real entry point with its own
+environment and output files; it can be killed like any other.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_LOOP = """
+import json, os, sys
+import resnetctl.cli.app as app
+import resnetctl.engine.train, resnetctl.engine.resume, resnetctl.engine.evaluate, resnetctl.report.render
+import rich.progress, torchvision, torch.distributed.elastic.multiprocessing.errors
+from torch.distributed.launcher import api
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for n, name in enumerate(("/dev/null", order["out"], order["err"])):
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(fd, n)
+        os.environ.update(order["env"])
+        os.chdir(order["cwd"])
+        code = 70
+        try:
+            sys.argv = ["resnetctl", *order["args"]]
+            code = app.run(order["args"])
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 70)
+    print(pid, flush=True)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Command:
+    """One command that runs."""
+
+    def __init__(self, zygote: "Zygote", pid: int, out: Path, err: Path) -> None:
+        self._zygote, self.pid, self._out, self._err = zygote, pid, out, err
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = int(self._zygote.answer())
+        return self.returncode
+
+    def is_running(self) -> bool:
+        stat = Path(f"/proc/{self.pid}/stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def until(self, condition, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.is_running(), self.err
+            assert time.monotonic() < end, self.err
+            time.sleep(0.005)
+
+
+class Zygote:
+    """Start it once; commands run one at a time."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("RESNETCTL_")}
+        # one thread each: quick beside other tests, and the bits of a result depend on the number
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _LOOP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**clean, "OMP_NUM_THREADS": "1", "RESNETCTL_PROGRESS_SECONDS": "0", **env},
+        )
+        self._folder, self._count = folder, 0
+
+    def start(self, *args: object, cwd: Path | None = None, **env: str) -> Command:
+        self._count += 1
+        out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
+        order = {
+            "args": [str(a) for a in args],
+            "env": env,
+            "cwd": str(cwd or self._folder),
+            "out": str(out),
+            "err": str(err),
+        }
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Command(self, int(self.answer()), out, err)
+
+    def run(self, *args: object, **env: str) -> Command:
+        command = self.start(*args, **env)
+        command.wait()
+        return command
+
+    def answer(self) -> str:
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(30)
