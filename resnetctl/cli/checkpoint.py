@@ -1,0 +1,119 @@
+"""`resnetctl checkpoint`: what a run has saved, and whether it is whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resnetctl.cli import complete, console, options
+from resnetctl.errors import EXIT_FAILURE, CheckpointError
+
+if TYPE_CHECKING:
+    from resnetctl.engine.inventory import Found
+
+app = typer.Typer(help="List, show and verify saved checkpoints.", no_args_is_help=True)
+
+Which = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        show_default="the latest run",
+        autocompletion=complete.runs,
+        help="A run's name or folder, or a checkpoint file.",
+    ),
+]
+
+
+@app.command("list")
+def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
+    """List the checkpoints of a run, the newest first; the contents are not read (see verify)."""
+    from resnetctl.engine.inventory import find
+
+    _table(find(runs, which), as_json)
+
+
+@app.command("verify")
+def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
+    """Read every byte of a run's checkpoints, and compare it with what was committed."""
+    from resnetctl.engine.inventory import find
+
+    found = find(runs, which, contents=True)
+    _table(found, as_json)
+    damaged = [f for f in found if f.problem]
+    if damaged:
+        console.show_error(
+            CheckpointError(
+                f"{len(damaged)} of {len(found)} checkpoints cannot be used",
+                hint="train --resume and eval take the newest one that is whole",
+            )
+        )
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command("show")
+def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
+    """Show what one checkpoint holds: the newest of a run, or a file."""
+    from resnetctl.engine.inventory import find
+
+    found = find(runs, which)
+    newest = next((f for f in found if f.metadata is not None), None)
+    if newest is None or newest.metadata is None:
+        raise CheckpointError(
+            found[0].problem or "it cannot be read", hint="resnetctl checkpoint list shows the others"
+        )
+    if as_json:
+        console.print_json({**_facts(newest), "metadata": newest.metadata.to_json()})
+        return
+    m = newest.metadata
+    best = m.best
+    rows = [
+        ("file", newest.path),
+        ("size", console.size(newest.size)),
+        ("step", f"{m.step:,} of {m.steps:,}"),
+        ("epoch", f"{m.epoch:.2f} of {m.recipe.train.epochs}"),
+        ("model", f"{m.recipe.model.arch}, {len(m.classes):,} classes"),
+        ("recipe", m.recipe.name),
+        ("top-1, top-5", f"{m.history[-1].top1:.2f} %, {m.history[-1].top5:.2f} %" if m.history else "not measured"),
+        ("best top-1", f"{best.top1:.2f} % at step {best.step:,}" if best else "not measured"),
+        *((f"{k}", v) for k, v in m.environment.items()),
+    ]
+    console.table(("", ""), [(k, str(v)) for k, v in rows])
+
+
+def _facts(f: "Found") -> dict[str, Any]:
+    m = f.metadata
+    last = m.history[-1] if m and m.history and m.history[-1].step == m.step else None
+    return {
+        "path": str(f.path),
+        "step": f.step,
+        "epoch": m.epoch if m else None,
+        "top1": last.top1 if last else None,
+        "top5": last.top5 if last else None,
+        "recipe": m.recipe.name if m else None,
+        "size": f.size,
+        "sha256": f.sha256,
+        "best": f.best,
+        "healthy": f.problem is None,
+        "problem": f.problem,
+    }
+
+
+def _table(found: "list[Found]", as_json: bool) -> None:
+    facts = [_facts(f) for f in found]
+    if as_json:
+        console.print_json(facts)
+        return
+    rows = [
+        (
+            f"{fact['step']:,}" if fact["step"] is not None else "-",
+            f"{fact['epoch']:.2f}" if fact["epoch"] is not None else "-",
+            f"{fact['top1']:.2f} %" if fact["top1"] is not None else "-",
+            f"{fact['top5']:.2f} %" if fact["top5"] is not None else "-",
+            fact["recipe"] or "-",
+            console.size(fact["size"]),
+            fact["problem"] or ("ok, best" if fact["best"] else "ok"),
+            Path(fact["path"]).name,
+        )
+        for fact in facts
+    ]
+    console.table(("step", "epoch", "top-1", "top-5", "recipe", "size", "state", "file"), rows)
