@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# tests run side by side: a thread pool a process would be many threads a core, each waiting for the others by spinning
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -175,7 +175,7 @@ BAD = [
     (["train", "--data", "nowhere"], 3, "no data set is prepared in nowhere", "resnetctl prepare"),
     (["train", "--batch-size", "100000"], 2, "do not fill one batch", "--batch-size"),
     (["train", "--resume", "nothing"], 1, "no run or checkpoint nothing", "runs"),
-    (["train", "--resume", "no/step-00000001.safetensors"], 1, "there is no checkpoint", "resnetctl"),
+    (["train", "--resume", "no/step-00000001.safetensors"], 1, "no/step-00000001.safetensors", "resnetctl"),
     (["train", "something"], 2, "something", "--resume something"),
     (["train", "--name", "../out"], 2, "cannot be a run's name", "letters, digits"),
     (["eval", "nothing"], 1, "no run or checkpoint nothing", "runs"),
