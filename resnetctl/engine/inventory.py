@@ -35,7 +35,7 @@ class Found:
 def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found]:
     """The checkpoints of the run that `which` names (None: the latest) or the one file, the newest first.
 
-    With `contents` every byte is read and compared with the commit records. Raises CheckpointError where there are none.
+    With `contents` every byte is read and compared with the commit records. Raises CheckpointError where there is none.
     """
     path = Path(which) if which is not None else None
     if path is not None and (path.is_file() or path.suffix == ".safetensors"):
@@ -64,7 +64,7 @@ def _of_file(path: Path, contents: bool) -> Found:
             metadata = read_metadata(load_metadata(path))
         size = path.stat().st_size
         if commit and size != commit.size:
-            raise CheckpointError(f"it has {size:,} bytes, and {commit.size:,} were committed")
+            raise CheckpointError(f"damaged: it has {size:,} bytes, and {commit.size:,} were committed")
         if path.suffix == ".damaged":
             problem = "damaged: set aside by a resume"
         elif match and commit is None:
@@ -72,7 +72,7 @@ def _of_file(path: Path, contents: bool) -> Found:
     except CheckpointError as error:
         if not path.exists():
             raise
-        problem = error.message
+        problem = error.message.removeprefix(f"checkpoint {printable(path)} is ")
     return Found(
         path=path,
         step=metadata.step if metadata else int(match[1]) if match else None,
