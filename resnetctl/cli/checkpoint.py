@@ -59,6 +59,59 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
     newest = next((f for f in found if f.metadata is not None), None)
     if newest is None or newest.metadata is None:
         raise CheckpointError(f"{found[0].path.name}: {found[0].problem}", hint="resnetctl checkpoint list shows all")
+    if as_json:
+        console.print_json({**_facts(newest), "metadata": newest.metadata.to_json()})
+        return
+    m = newest.metadata
+    best = m.best
+    rows = [
+        ("file", newest.path),
+        ("size", console.size(newest.size)),
+        ("step", f"{m.step:,} of {m.steps:,}"),
+        ("epoch", f"{m.epoch:.2f} of {m.recipe.train.epochs}"),
+        ("model", f"{m.recipe.model.arch}, {len(m.classes):,} classes"),
+        ("recipe", m.recipe.name),
+        ("top-1, top-5", f"{m.history[-1].top1:.2f} %, {m.history[-1].top5:.2f} %" if m.history else "not measured"),
+        ("best top-1", f"{best.top1:.2f} % at step {best.step:,}" if best else "not measured"),
+        *((f"{k}", v) for k, v in m.environment.items()),
+    ]
+    console.table(("", ""), [(k, str(v)) for k, v in rows])
+
+
+def _facts(f: "Found") -> dict[str, Any]:
+    m = f.metadata
+    last = m.history[-1] if m and m.history and m.history[-1].step == m.step else None
+    return {
+        "path": str(f.path),
+        "step": f.step,
+        "epoch": m.epoch if m else None,
+        "top1": last.top1 if last else None,
+        "top5": last.top5 if last else None,
+        "recipe": m.recipe.name if m else None,
+        "size": f.size,
+        "sha256": f.sha256,
+        "best": f.best,
+        "healthy": f.problem is None,
+        "problem": f.problem,
+    }
+
+
+def _table(found: "list[Found]", as_json: bool) -> None:
+    facts = [_facts(f) for f in found]
+    if as_json:
+        console.print_json(facts)
+        return
+    rows = [
+        (
+            f"{fact['step']:,}" if fact["step"] is not None else "-",
+            f"{fact['epoch']:.2f}" if fact["epoch"] is not None else "-",
+            f"{fact['top1']:.2f} %" if fact["top1"] is not None else "-",
+            f"{fact['top5']:.2f} %" if fact["top5"] is not None else "-",
+            fact["recipe"] or "-",
+            console.size(fact["size"]),
+            fact["problem"] or ("ok, best" if fact["best"] else "ok"),
+            Path(fact["path"]).name,
+        )
         for fact in facts
     ]
     console.table(("step", "epoch", "top-1", "top-5", "recipe", "size", "state", "file"), rows)
