@@ -224,7 +224,14 @@ def _empty_images(count: int, size: int) -> torch.Tensor:
     if get_worker_info() is None:
         pixels = torch.empty((count, size, size, 3), dtype=torch.uint8)
     else:
-        shared = torch.UntypedStorage._new_shared(count * size * size * 3)  # as torch's own default_collate does
+        try:
+            shared = torch.UntypedStorage._new_shared(count * size * size * 3)  # as torch's own default_collate does
+        except RuntimeError as error:
+            raise ResnetctlError(
+                f"a loader worker got no shared memory for a batch: {error}",
+                hint="is /dev/shm full (resnetctl info)? Docker gives 64 MiB unless told: --shm-size=8g or --ipc=host; "
+                "fewer --workers and a smaller train.micro_batch need less",
+            ) from error
         pixels = torch.empty(0, dtype=torch.uint8).set_(shared).view(count, size, size, 3)
     return pixels.permute(0, 3, 1, 2)
 
@@ -284,6 +291,27 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
     return batches
 
 
+def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
+    """What to tell of an error of DataLoader; None where it is a bug of ours, which happened in a worker."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if text.startswith("DataLoader timed out"):
+        _end_workers()  # they would be waited for, one after the other
+        return ResnetctlError(
+            f"no batch came from the loader workers for {timeout} seconds",
+            hint="does the storage of the images hang? If it is only slow: --set data.timeout_seconds=1000; "
+            "then: resnetctl train --resume",
+        )
+    # a batch's memory is fetched from its worker, and what fails then is a connection
+    lost = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and not text.startswith("Caught ")
+    if lost or text.startswith("DataLoader worker (pid"):
+        return ResnetctlError(
+            f"a loader worker died: {text}",
+            hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
+            "Fewer --workers need less; then: resnetctl train --resume",
+        )
+    return None
+
+
 def load(
     batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool, timeout: int = 0
 ) -> Iterator[Batch]:
@@ -300,20 +328,11 @@ def load(
             if isinstance(batch, ResnetctlError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if str(error).startswith("DataLoader timed out"):
-            raise ResnetctlError(
-                f"no batch came from the loader workers for {timeout} seconds",
-                hint="does the storage of the images hang? If it is only slow: --set data.timeout_seconds=1000; "
-                "then: resnetctl train --resume",
-            ) from error
-        if not str(error).startswith("DataLoader worker (pid"):  # else a bug of ours, which happened in a worker
+    except (RuntimeError, OSError, EOFError) as error:
+        explained = _explain(error, timeout)
+        if explained is None:
             raise
-        raise ResnetctlError(
-            f"a loader worker died: {str(error).splitlines()[0]}",
-            hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
-            "Fewer --workers need less; then: resnetctl train --resume",
-        ) from error
+        raise explained from error
     finally:
         if workers:  # now, while its queues still work: the garbage collector would take 20 seconds
             fetched._shutdown_workers()

@@ -309,14 +309,60 @@ def test_a_killed_worker_is_an_error_where_a_batch_is_asked_for(busy, whole):
 class Broken(Dataset):
     """A bug of ours."""
 
+    def __init__(self, kind: type[Exception]) -> None:
+        self.kind = kind
+
     def __getitem__(self, item: int) -> Batch:
-        raise RuntimeError("bug")
+        raise self.kind("bug")
 
 
-def test_a_bug_in_a_worker_is_not_taken_for_its_death():
-    with pytest.raises(RuntimeError, match="bug") as caught:
-        list(load(Broken(), range(2), workers=1, pin=False))
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, ConnectionError])
+def test_a_bug_in_a_worker_is_not_taken_for_its_death(kind):
+    with pytest.raises(kind, match="bug") as caught:
+        list(load(Broken(kind), range(2), workers=1, pin=False))
     assert not isinstance(caught.value, ResnetctlError)
+
+
+def test_a_full_dev_shm_is_named(whole):
+    """As in a Docker container with its 64 MiB; in a mount namespace of its own, where that is allowed."""
+    program = f"""
+import sys
+from pathlib import Path
+from resnetctl.data.loader import EvalBatches, EvalView, load
+from resnetctl.errors import ResnetctlError
+view = EvalView(index=Path({str(whole)!r}), batch=16, resize=256, size=224, interpolation="bilinear")
+try:
+    for batch in load(EvalBatches(view), [0] * 10, workers=2, pin=False):
+        pass
+except ResnetctlError as error:
+    print(error.message, error.hint)
+"""
+    small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run([*small, "true"], capture_output=True).returncode == 0:
+            done = subprocess.run([*small, sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+            assert done.stderr == ""
+            assert "no shared memory for a batch" in done.stdout
+            assert "--shm-size" in done.stdout
+            return
+    pytest.skip("no mount namespaces here")
+
+
+class Hanging(Dataset):
+    """Storage that does not answer."""
+
+    def __getitem__(self, item: int) -> Batch:
+        time.sleep(1000)
+        raise AssertionError
+
+
+def test_workers_that_bring_nothing_are_an_error():
+    began = time.monotonic()
+    with pytest.raises(ResnetctlError, match="no batch came from the loader workers for 1 seconds") as caught:
+        list(load(Hanging(), range(9), workers=3, pin=False, timeout=1))
+    assert "data.timeout_seconds" in caught.value.hint
+    assert time.monotonic() - began < 8
+    assert not workers()
 
 
 def test_the_program_ends_when_an_error_left_workers_behind(whole):
