@@ -93,7 +93,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Commit:
 
 
 def _serialise(tensors: Mapping[str, torch.Tensor], metadata: str) -> Iterator[memoryview]:
-    """The bytes of a safetensors file, as its library orders and aligns them, straight from the tensors' memory.
+    """The bytes of a safetensors file, its largest types first as the library aligns them, from the tensors' memory.
 
     The library would copy them all while it keeps Python's lock, and training waits for that. The metadata has one key
     only, so that the same state gives the same bytes.
