@@ -37,7 +37,7 @@ ALLOWED = {
 }
 LIGHT = {"__init__", "__main__", "cli", "errors", "recipe", "recipe_fields", "report", "files", "progress", "hardware"}
 
-LIGHT_MODULES = {"resnetctl.engine.events"}  # plain dataclasses: what the engine says and the report shows
+LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources"}  # plain dataclasses: what the engine says and the report shows
 
 
 def part_of(module: str) -> str:

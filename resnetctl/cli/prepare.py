@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import console, options
+from resnetctl.data.sources import SOURCES
 from resnetctl.errors import UsageError, did_you_mean, printable
+from resnetctl.hardware import usable_cores
+
+DEFAULT_SHARD_SIZE = 5000
 
 if TYPE_CHECKING:
     from resnetctl.data.prepare import Prepared
 
 
 def _kinds(incomplete: str) -> list[tuple[str, str]]:
-    from resnetctl.data.sources import SOURCES
-
     return [(kind, what) for kind, what in SOURCES.items() if kind.startswith(incomplete)]
 
 
@@ -34,26 +36,85 @@ def prepare(
             metavar="KIND",
             autocompletion=_kinds,
             show_default="what is recognised",
-            help="What SOURCE is: official, folder or sample (which needs no SOURCE).",
+            help=f"What SOURCE is: {', '.join(kind for kind in SOURCES if '-' not in kind)}. "
+            "sample needs no SOURCE; imagenette and imagewoof, or with -320 or -160 behind, are downloaded.",
         ),
     ] = None,
     data: options.DataRoot = options.DEFAULT_DATA,
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Take a data set with missing images or classes, and record it.")
     ] = False,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--val-fraction",
+            min=0.0,
+            max=0.5,
+            show_default=False,
+            help="Take this part of each class for val, where there is no val split: 0.1 is a tenth.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="What --val-fraction draws with.")] = 0,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Copy the images into tar shards, which webdataset and DALI read too.")
+    ] = False,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            "--max-side",
+            min=8,
+            show_default="the original files",
+            help="With --pack: re-encode, and shrink images whose longer side has more pixels.",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality",
+            min=1,
+            max=100,
+            show_default="90 where --max-side re-encodes",
+            help="With --pack: re-encode as JPEGs of this quality.",
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int, typer.Option("--shard-size", min=1, help="With --pack: images of a shard.")
+    ] = DEFAULT_SHARD_SIZE,
+    extract: Annotated[
+        bool, typer.Option("--extract", help="Copy the images into train/<class>/ and val/<class>/ in the data root.")
+    ] = False,
+    workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make a data set ready to train: index what SOURCE holds, in place, without unpacking or copying it."""
-    from resnetctl.data.sources import SOURCES
+    """Make a data set ready to train: index what SOURCE holds, in place, without unpacking or copying it.
 
+    Only what cannot be read in place is copied into the data root once: parquet files and what is inside a .tar.gz.
+    """
     if kind is not None and kind not in SOURCES:
         close = did_you_mean(kind, list(SOURCES))
         hint = f"did you mean {close}?" if close else f"one of: {', '.join(SOURCES)}"
         raise UsageError(f"there is no source called {printable(kind)!r}", hint=hint)
+    if pack and extract:
+        raise UsageError("--pack and --extract exclude each other", hint="take one of the two")
+    if not pack and (max_side or quality or shard_size != DEFAULT_SHARD_SIZE):
+        raise UsageError("--max-side, --quality and --shard-size belong to --pack", hint="add --pack")
+    if val_fraction == 0:
+        raise UsageError("--val-fraction 0 would leave val empty", hint="0.1 takes a tenth")
     from resnetctl.data import prepare as data_prepare
+    from resnetctl.data.copying import Copying
+    from resnetctl.data.pack import Packing
 
+    packing = Packing(max_side=max_side, quality=quality, shard_size=shard_size) if pack else None
     with console.progress() as progress:
-        done = data_prepare.prepare(data, source, kind, allow_incomplete=allow_incomplete, progress=progress)
+        done = data_prepare.prepare(
+            data,
+            source,
+            kind,
+            allow_incomplete=allow_incomplete,
+            split=None if val_fraction is None else data_prepare.Split(fraction=val_fraction, seed=seed),
+            copying=Copying(packing=packing, extract=extract, workers=usable_cores() if workers is None else workers),
+            progress=progress,
+        )
     for text in done.notices:
         console.notice(f"note: {text}")
     if done.dataset.incomplete:

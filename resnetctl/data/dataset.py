@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,16 @@ class Dataset:
     """What was missing when `--allow-incomplete` let it pass; None for a whole data set."""
     fingerprints: dict[str, str]
     """Split to the fingerprint of its index: an index from another prepare is noticed."""
+    quarantined: dict[str, int] = field(default_factory=dict)
+    """Split to how many images `verify` put into quarantine; they are not counted in `train_images`, `val_images`."""
+    val_fraction: float | None = None
+    """Which part of the images was taken for val, where the source has no val of its own."""
+    seed: int = 0
+    """What `val_fraction` was drawn with."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """File below the images' root to the checksum that it should have, such as `md5:…`."""
+    accepted: dict[str, str] = field(default_factory=dict)
+    """The same for files that were taken as they are, though they have another one than they should."""
 
     def train(self) -> Index:
         """The train index, mapped."""
@@ -46,14 +56,17 @@ class Dataset:
         """The val index, mapped. Raises DataError where the data set has none."""
         return self.open("val")
 
-    def open(self, split: str) -> Index:
-        """The index of `split`, mapped; DataError where it is missing or belongs to another prepare."""
+    def open(self, split: str, *, whole: bool = False) -> Index:
+        """The index of `split`, mapped; DataError where it is missing or belongs to another prepare.
+
+        `whole`: with the images in quarantine, which are left out otherwise.
+        """
         if split not in self.fingerprints:
             raise DataError(
                 f"the data set in {printable(self.root)} has no {split} split",
                 hint=f"put a {split}/ folder with the same class folders beside the other, then {_PREPARE}",
             )
-        index = Index(index_path(self.root, split))
+        index = Index(index_path(self.root, split), whole=whole)
         if index.info.fingerprint != self.fingerprints[split]:
             raise DataError(
                 f"{printable(index.path)} is not the index that {DATASET_FILE} was written with",
@@ -110,6 +123,11 @@ def load_dataset(data_root: Path) -> Dataset:
             created_by=str(content["created_by"]),
             incomplete=None if content["incomplete"] is None else str(content["incomplete"]),
             fingerprints={str(k): str(v) for k, v in content["fingerprints"].items()},
+            quarantined={str(k): int(v) for k, v in content.get("quarantined", {}).items()},
+            val_fraction=None if content.get("val_fraction") is None else float(content["val_fraction"]),
+            seed=int(content.get("seed", 0)),
+            checksums={str(k): str(v) for k, v in content.get("checksums", {}).items()},
+            accepted={str(k): str(v) for k, v in content.get("accepted", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
@@ -127,5 +145,10 @@ def encode_dataset(dataset: Dataset) -> bytes:
         "created_by": dataset.created_by,
         "incomplete": dataset.incomplete,
         "fingerprints": dataset.fingerprints,
+        "quarantined": dataset.quarantined,
+        "val_fraction": dataset.val_fraction,
+        "seed": dataset.seed,
+        "checksums": dataset.checksums,
+        "accepted": dataset.accepted,
     }
     return (json.dumps(content, indent=2) + "\n").encode()

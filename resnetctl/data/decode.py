@@ -16,10 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from resnetctl.data.header import image_size
+from resnetctl.data.header import MAX_PIXELS, ends_in_zeros, image_size
 from resnetctl.errors import DataError
 
-MAX_PIXELS = 1 << 27  # 134 megapixels; the largest of ImageNet has 36
 # what image files are; Pillow knows kinds that start other programs (EPS: Ghostscript)
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
@@ -32,7 +31,7 @@ def decode(data: bytes) -> torch.Tensor:
     if data[:2] == b"\xff\xd8":
         height, width = image_size(data)
         _refuse_bomb(height, width)
-        if data.endswith(bytes(16)) and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        if ends_in_zeros(data):
             raise DataError("not an image that can be read: its last part is zeros, as after a broken download")
         try:
             if height:  # else the size is not known beforehand

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 
 UNKNOWN = (0, 0)
+MAX_PIXELS = 1 << 27  # 134 megapixels; the largest of ImageNet has 36, and what claims more is a bomb
 Reader = Callable[[int, int], bytes]
 """`read(count, offset)`: up to `count` bytes at `offset` of the image file, as os.pread does it."""
 
@@ -20,6 +21,11 @@ _LARGEST = (1 << 31) - 1
 # start-of-frame markers: C0 to CF without DHT (C4), JPG (C8) and DAC (CC)
 _IS_FRAME = [0xC0 <= m <= 0xCF and m not in (0xC4, 0xC8, 0xCC) for m in range(256)]
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+
+
+def ends_in_zeros(data: bytes) -> bool:
+    """Whether the last part of a JPEG is zeros, as after a broken download; decoders take that without a word."""
+    return data[:2] == b"\xff\xd8" and data.endswith(bytes(16)) and not data.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def image_size(head: bytes, read: Reader | None = None) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import mmap
 import os
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +127,25 @@ class IndexBuilder:
         self._names += os.fsencode(record.name)
         self._name_ends.append(len(self._names))
 
+    def divide(self, is_second: Callable[[str, int], bool]) -> tuple[IndexBuilder, IndexBuilder]:
+        """Two builders: of the samples of whose (name, label) `is_second` is false, and of the others."""
+        parts = IndexBuilder(), IndexBuilder()
+        containers, start = list(self._containers), 0
+        for i, end in enumerate(self._name_ends):
+            name = os.fsdecode(bytes(self._names[start:end]))
+            start = end
+            values = {k: column[i] for k, column in self._columns.items()}
+            container = containers[values.pop("container")]
+            parts[is_second(name, values["label"])].add(Record(name=name, container=container, **values))
+        return parts
+
+    def names_and_labels(self) -> Iterator[tuple[str, int]]:
+        """(name, label) of each sample, in the order in which they came."""
+        start = 0
+        for end, label in zip(self._name_ends, self._columns["label"], strict=True):
+            yield os.fsdecode(bytes(self._names[start:end])), label
+            start = end
+
     def class_counts(self, classes: int) -> np.ndarray:
         """Samples per class, `[classes] int64`."""
         return np.bincount(np.frombuffer(self._columns["label"], np.int64), minlength=classes)
@@ -142,8 +161,10 @@ class IndexBuilder:
             write_all(fd, data)
         return info
 
-    def encode(self, info: IndexInfo) -> tuple[IndexInfo, bytes]:
+    def encode(self, info: IndexInfo, known: Index | None = None) -> tuple[IndexInfo, bytes]:
         """Sort by (label, name); `info` with its fingerprint, and the bytes of the index file.
+
+        `known`, an earlier index opened with `whole`, hands on its CRCs and quarantine where it is of the same samples.
 
         Raises DataError where two samples have one name, or there is none at all.
         """
@@ -166,6 +187,10 @@ class IndexBuilder:
         arrays: dict[str, np.ndarray] = {
             k: np.frombuffer(self._columns[k], np.int64)[order].astype(dtype) for k, dtype in _COLUMNS.items()
         }
+        if known and known.info.whole_fingerprint == _fingerprint(info.classes, arrays, names):
+            crc32 = np.array(known.crc32)[np.argsort(known.file_order)]
+            arrays["crc32"] = np.where(arrays["crc32"] == UNKNOWN_CRC, crc32, arrays["crc32"])
+            info = replace(info, quarantined=known.info.quarantined)
         return _encode(info, arrays, names, [os.fsencode(c) for c in self._containers])
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from resnetctl.data import imagenet
+from resnetctl.data.copying import Copying, absolute, copy, pack_pieces
 from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset, is_ours, load_dataset
 from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
-from resnetctl.data.sources import SOURCES, SourceData, source_module
-from resnetctl.errors import DataError, ResnetctlError, printable, some
+from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
+from resnetctl.data.sources import SourceData, recognised, source_module
+from resnetctl.data.split import draw_val
+from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent
 
@@ -45,34 +47,85 @@ class Prepared:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How to draw val from the train images, where the source has none."""
+
+    fraction: float
+    seed: int = 0
+
+
 def prepare(
     data_root: Path,
     source: Path | None = None,
     kind: str | None = None,
     *,
     allow_incomplete: bool = False,
+    split: Split | None = None,
+    copying: Copying | None = None,
     progress: Progress = silent,
 ) -> Prepared:
     """Index `source` (default: what `data_root` holds, or what it was prepared from) for training.
 
-    Only `data_root` is written to: the indexes, `dataset.json`, and what the source itself puts there. Raises
-    DataError where the source is not recognised, damaged, or not whole (unless `allow_incomplete`), and
-    ResnetctlError where another prepare is at work or the data root cannot be written.
+    Only `data_root` is written to: the indexes, `dataset.json`, what the source itself puts there, and the shards or
+    class folders that `copying` asks for. Raises DataError where the source is not recognised, damaged, or not whole
+    (unless `allow_incomplete`), and ResnetctlError where another prepare is at work or the data root cannot be written.
     """
     start = time.monotonic()
+    copying = copying or Copying()
     source, kind, notices = _find_source(data_root, source, kind)
     with _writing(data_root):
         data_root.mkdir(parents=True, exist_ok=True)
         with folder_lock(data_root, "preparing"):
             sweep_temporary_files(data_root)
             _refuse_foreign_files(data_root)
-            held = source_module(kind).open_source(source, data_root)
+            held = source_module(kind).open_source(source, data_root, kind, progress)
+            if held.pieces:
+                if held.missing and not allow_incomplete:
+                    raise _not_whole("; ".join(held.missing))
+                held, kind, copying = pack_pieces(data_root, held, copying, progress)
             builders = _list_samples(held, progress)
+            split = split or _earlier_split(data_root, kind, held)
+            if split:
+                _draw(held, builders, split)
+            incomplete = _incomplete(held, builders, allow_incomplete)
+            if copying.packing or copying.extract:
+                held, kind = copy(data_root, kind, held, builders, copying, progress)
+                builders, split = _list_samples(held, progress), None
             notices += _before(data_root, kind, held.root)
-            dataset, splits = _write(data_root, kind, held, builders, _incomplete(held, builders, allow_incomplete))
+            dataset, splits = _write(data_root, kind, held, builders, incomplete, split)
+    if "val" not in builders:
+        notices.append(_NO_VAL)
+    for each, count in dataset.quarantined.items():
+        notices.append(f"{count:,} images of {each} stay in quarantine: resnetctl verify looks at them again")
     notices += held.notes
     seconds = time.monotonic() - start
     return Prepared(dataset=dataset, splits=splits, root=held.root, notices=tuple(notices), seconds=seconds)
+
+
+_NO_VAL = (
+    "there is no val split, so that train can run, but eval has nothing to measure on; "
+    "--val-fraction 0.1 takes a tenth of the train images for it"
+)
+
+
+def _draw(held: SourceData, builders: dict[str, IndexBuilder], split: Split) -> None:
+    """Divide the train images; the choice is noted, and the images that each split should have are no longer known."""
+    if "val" in builders:
+        raise UsageError("this data set has a val split of its own", hint="leave out --val-fraction")
+    builders["train"], builders["val"] = draw_val(builders["train"], held.classes, split.fraction, split.seed)
+    share = f"{100 * split.fraction:g} % of each class of the train images"
+    held.notes.append(f"val is {share}, drawn with seed {split.seed}")
+
+
+def _earlier_split(data_root: Path, kind: str, held: SourceData) -> Split | None:
+    """The split that was drawn when the same images were prepared before: it stays what it was."""
+    with contextlib.suppress(DataError):
+        old = load_dataset(data_root)
+        same = old.source == kind and _index_root(data_root) == absolute(held.root)
+        if same and old.val_fraction is not None and "val" not in held.splits:
+            return Split(fraction=old.val_fraction, seed=old.seed)
+    return None
 
 
 def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tuple[Path, str, list[str]]:
@@ -82,7 +135,7 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
     path = source or data_root
     if kind is not None:
         return path, kind, []
-    kinds = [k for k in SOURCES if path.exists() and source_module(k).recognise(path)]
+    kinds = recognised(path) if path.exists() else []
     if len(kinds) > 1:
         others = " and ".join(kinds[1:])
         return path, kinds[0], [f"{printable(path)} was taken as {kinds[0]}; --source would choose {others}"]
@@ -157,11 +210,15 @@ def _incomplete(held: SourceData, builders: dict[str, IndexBuilder], allow: bool
         return None
     text = "; ".join(problems)
     if not allow:
-        raise DataError(
-            f"the data set is not whole: {text}",
-            hint="get what is missing, or add --allow-incomplete to take it as it is (the index records that)",
-        )
+        raise _not_whole(text)
     return text
+
+
+def _not_whole(text: str) -> DataError:
+    return DataError(
+        f"the data set is not whole: {text}",
+        hint="get what is missing, or add --allow-incomplete to take it as it is (the index records that)",
+    )
 
 
 def _differences(split: str, held: SourceData, counts: np.ndarray) -> list[str]:
@@ -185,7 +242,7 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
         old, old_root = load_dataset(data_root), _index_root(data_root)
     except DataError:
         return []
-    if old_root is None or (old.source == kind and old_root == _absolute(root)):
+    if old_root is None or (old.source == kind and old_root == absolute(root)):
         return []
     return [
         f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images} train images in "
@@ -193,16 +250,18 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
     ]
 
 
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
-
-
 def _write(
-    data_root: Path, kind: str, held: SourceData, builders: dict[str, IndexBuilder], incomplete: str | None
+    data_root: Path,
+    kind: str,
+    held: SourceData,
+    builders: dict[str, IndexBuilder],
+    incomplete: str | None,
+    drawn: Split | None,
 ) -> tuple[Dataset, tuple[SplitSummary, ...]]:
-    root, here = _absolute(held.root), _absolute(data_root)
+    """Write the indexes and `dataset.json`; what `verify` found out of the same samples before is kept."""
+    root, here = absolute(held.root), absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
-    fingerprints, summaries, files = {}, [], {}
+    infos, summaries, files = {}, [], {}
     for split, builder in builders.items():
         info = IndexInfo(
             split=split,
@@ -213,28 +272,61 @@ def _write(
             incomplete=incomplete,
             notes=tuple(held.notes),
         )
-        info, files[index_path(data_root, split)] = builder.encode(info)
-        fingerprints[split] = info.fingerprint
+        infos[split], files[index_path(data_root, split)] = builder.encode(info, _earlier_index(data_root, split))
         counts = builder.class_counts(len(held.classes))
         summaries.append(
             SplitSummary(split=split, images=len(builder), classes=int((counts > 0).sum()), bytes=builder.total_bytes())
         )
+    quarantined = {split: len(info.quarantined) for split, info in infos.items() if info.quarantined}
+    images = {split: len(builder) - quarantined.get(split, 0) for split, builder in builders.items()}
     dataset = Dataset(
         root=data_root,
         name=held.name,
         source=kind,
         recipe=held.recipe,
         classes=len(held.classes),
-        train_images=len(builders["train"]),
-        val_images=len(builders["val"]) if "val" in builders else 0,
+        train_images=images.get("train", 0),
+        val_images=images.get("val", 0),
         created_by=created_by(),
         incomplete=incomplete,
-        fingerprints=fingerprints,
+        fingerprints={split: info.fingerprint for split, info in infos.items()},
+        quarantined=quarantined,
+        val_fraction=drawn.fraction if drawn else None,
+        seed=drawn.seed if drawn else 0,
+        checksums=held.checksums,
+        accepted=_accepted(data_root, held),
     )
-    _replace_together({data_root / DATASET_FILE: encode_dataset(dataset), **files})
-    for split in set(SPLITS) - builders.keys():
-        index_path(data_root, split).unlink(missing_ok=True)
+    bad = [b for b in read_quarantine(data_root) if b.split in quarantined]
+    write_dataset(dataset, files, bad)
     return dataset, tuple(summaries)
+
+
+def _earlier_index(data_root: Path, split: str) -> Index | None:
+    with contextlib.suppress(DataError):
+        return Index(index_path(data_root, split), whole=True)
+    return None
+
+
+def _accepted(data_root: Path, held: SourceData) -> dict[str, str]:
+    """Which archives were accepted before with another checksum than the published one."""
+    with contextlib.suppress(DataError):
+        return {k: v for k, v in load_dataset(data_root).accepted.items() if k in held.checksums}
+    return {}
+
+
+def write_dataset(dataset: Dataset, indexes: Mapping[Path, bytes], bad: list[BadImage]) -> None:
+    """Replace `dataset.json`, the indexes and the quarantine list together; remove what the data set has no more.
+
+    Nothing is renamed before all is on the disk, and `dataset.json` is renamed last: it vouches for the indexes.
+    """
+    files = {dataset.root / DATASET_FILE: encode_dataset(dataset)}
+    if bad:
+        files[quarantine_path(dataset.root)] = encode_quarantine(bad)
+    _replace_together({**files, **indexes})
+    if not bad:
+        quarantine_path(dataset.root).unlink(missing_ok=True)
+    for split in set(SPLITS) - dataset.fingerprints.keys():
+        index_path(dataset.root, split).unlink(missing_ok=True)
 
 
 def _replace_together(files: dict[Path, bytes]) -> None:

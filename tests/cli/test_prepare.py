@@ -77,7 +77,7 @@ def test_an_empty_class_is_named(cli, tmp_path: Path) -> None:
     ("args", "code", "text"),
     [
         (("--source", "smaple"), 2, "did you mean sample?"),
-        (("--source", "xyz"), 2, "one of: official, folder, sample"),
+        (("--source", "xyz"), 2, "one of: shards, official, kaggle"),
         (("nowhere",), 3, "there is nothing at nowhere"),
         (("--source", "folder", "."), 3, "has no train/ folder"),
         (("--source", "official", "."), 3, f"has no {TRAIN}"),

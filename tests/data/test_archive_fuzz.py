@@ -65,7 +65,7 @@ def check_official(archives: Path, folder: Path, name: str, changes: list[tuple[
         data = (archives / archive).read_bytes()
         (folder / archive).write_bytes(mutated(data, changes) if archive == name else data)
     try:
-        held = source_module("official").open_source(folder, folder)
+        held = source_module("official").open_source(folder, folder, "official", silent)
         for split, records in held.splits.items():
             size = (folder / (TRAIN if split == "train" else VAL)).stat().st_size
             for record in records(silent):

@@ -97,7 +97,7 @@ def test_no_val_is_said(tmp_path: Path) -> None:
     (root / "val").rename(root / "validation")
     done = prepare(tmp_path / "data", root)
     assert (done.dataset.val_images, len(done.splits)) == (0, 1)
-    assert any("no val/ folder" in text for text in done.notices)
+    assert any("no val split" in text for text in done.notices)
     with pytest.raises(DataError, match="no val split"):
         done.dataset.val()
 

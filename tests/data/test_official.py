@@ -102,7 +102,6 @@ def test_without_the_devkits_word_the_published_counts_hold(thousand: Path, tmp_
     with pytest.raises(DataError, match=r"1,000 of 1,281,167 images") as caught:
         prepare(tmp_path)
     assert f"{VAL} is not there" in caught.value.message
-    assert f"{DEVKIT} is not there" in caught.value.message
     done = prepare(tmp_path, allow_incomplete=True)
     assert done.dataset.incomplete
     assert "1,281,167" in done.dataset.incomplete
@@ -112,10 +111,25 @@ def test_without_the_devkits_word_the_published_counts_hold(thousand: Path, tmp_
         load_dataset(tmp_path).val()
 
 
-def test_val_and_devkit_alone_are_nothing_to_train_on(thousand: Path, tmp_path: Path) -> None:
+def test_val_without_the_devkit_has_the_labels_of_our_own_table(thousand: Path, tmp_path: Path) -> None:
+    """And without the train archive eval can run."""
     (tmp_path / VAL).symlink_to(thousand / VAL)
-    with pytest.raises(DataError, match=f"no {TRAIN}"):
-        prepare(tmp_path, allow_incomplete=True)
+    with pytest.raises(DataError, match=f"{TRAIN} is not there: eval can run"):
+        prepare(tmp_path)
+    done = prepare(tmp_path, allow_incomplete=True)
+    val = done.dataset.val()
+    table = imagenet.val_labels()
+    assert len(val) > 100
+    assert [val.label[i] for i in range(len(val))] == [table[int(val.name(i)[-13:-5]) - 1] for i in range(len(val))]
+    assert any("resnetctl's own table" in note for note in val.info.notes)
+    assert done.dataset.train_images == 0
+    with pytest.raises(DataError, match="no train split"):
+        done.dataset.train()
+
+
+def test_neither_train_nor_val(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"no {TRAIN}, nor {VAL}"):
+        prepare(tmp_path / "data", tmp_path, "official")
 
 
 def test_fewer_images_than_the_devkit_promises(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ from pathlib import Path
 import safetensors.numpy
 from resnetctl.data import devkit
 from resnetctl.data.prepare import prepare
-from resnetctl.data.sources import folder, official, sample
+from resnetctl.data.sources import flat, folder, imagenette, imagewoof, kaggle, official, parquet, sample, shards
 
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "tempfile.mkstemp", "fcntl.lockf", "fcntl.flock", "os.scandir"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from resnetctl.progress import Progress
 
@@ -17,11 +17,47 @@ if TYPE_CHECKING:  # the command line reads the table below, and must not wait f
     from resnetctl.data.index import Record
 
 SOURCES = {
+    "shards": "packed shards, as prepare --pack writes them",
     "official": "the official archives, ILSVRC2012_img_{train,val}.tar and the devkit, used as they are",
+    "kaggle": "the Kaggle archive, imagenet-object-localization-challenge.zip, or the .tar.gz inside it",
+    "parquet": "the parquet files of Hugging Face's ILSVRC/imagenet-1k, copied into shards",
+    "flat": "a tree whose val/ has no class folders: Kaggle's unpacked, or with the devkit beside it",
+    "imagenette": "Imagenette's .tgz; downloaded (1.5 GB) where there is no SOURCE",
     "folder": "class folders, train/<class>/* and val/<class>/*, as torchvision's ImageFolder reads them",
     "sample": "2,500 real images that come with resnetctl, to try everything out; needs no SOURCE",
+    "imagenette-320": "the same with a shorter side of 320 pixels (340 MB)",
+    "imagenette-160": "the same with a shorter side of 160 pixels (100 MB)",
+    "imagewoof": "Imagewoof, ten kinds of dogs, likewise; with -320 and -160 too",
+    "imagewoof-320": "its shorter side 320 pixels",
+    "imagewoof-160": "its shorter side 160 pixels",
 }
-"""Kind to what it is, in the order in which they are asked whether they recognise a folder."""
+"""Kind to what it is, in the order in which they are asked whether they recognise a folder.
+
+What follows a dash is for the module to understand, and only the kinds without one are asked.
+"""
+
+
+class Sample(NamedTuple):
+    """An image on its way into a shard. `name` is `<class>/<file>`."""
+
+    name: str
+    label: int
+    data: bytes
+
+
+class Piece(Protocol):
+    """What becomes one shard; picklable, since another process reads it."""
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to read, about."""
+
+    @property
+    def origin(self) -> str:
+        """What it is, in words that are the same only for the same piece."""
+
+    def samples(self) -> Iterator[Sample]:
+        """The images, in order. Raises DataError where they cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +76,10 @@ class SourceData:
     """Split to a function that lists its samples, in any order; it raises DataError where they are damaged."""
     expected: dict[str, Sequence[int]] = field(default_factory=dict)
     """Split to the images of each class, where the source itself says how many there should be."""
+    pieces: dict[str, Sequence[Piece]] = field(default_factory=dict)
+    """Split to what must be copied into shards first, a shard each, since it cannot be read in place."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """File below `root` to its known checksum, `md5:…` or `sha256:…`."""
     published: bool = False
     """Whether it should be all of ImageNet: a split not in `expected` is then held against the published counts."""
     recipe: str | None = None
@@ -56,11 +96,16 @@ class Source(Protocol):
     def recognise(self, path: Path) -> bool:
         """Whether the file or folder at `path` is held in this way; quick, and reads no image."""
 
-    def open_source(self, path: Path, data_root: Path) -> SourceData:
+    def open_source(self, path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
         """What `path` holds. Raises DataError where it cannot be used; writes nothing outside `data_root`."""
 
 
 def source_module(kind: str) -> Source:
     """The module for `kind`, a key of SOURCES."""
     assert kind in SOURCES
-    return cast(Source, import_module(f"{__name__}.{kind}"))
+    return cast(Source, import_module(f"{__name__}.{kind.partition('-')[0]}"))
+
+
+def recognised(path: Path) -> list[str]:
+    """The kinds that `path` may be."""
+    return [kind for kind in SOURCES if "-" not in kind and source_module(kind).recognise(path)]

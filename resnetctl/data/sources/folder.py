@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from resnetctl.data import imagenet
@@ -23,38 +24,52 @@ _HEAD_BYTES = 2048
 
 
 def recognise(path: Path) -> bool:
-    """Whether `path` has a train/ folder with at least one folder in it."""
+    """Whether `path` has a train/ folder with at least one folder in it, or nothing but folders of images."""
     train = path / "train"
-    return train.is_dir() and any(entry.is_dir() for entry in train.iterdir())
+    if train.is_dir():
+        return any(entry.is_dir() for entry in train.iterdir())
+    return path.is_dir() and _is_train_itself(path)
 
 
-def open_source(path: Path, data_root: Path) -> SourceData:
+def _is_train_itself(path: Path) -> bool:
+    """Whether there are two visible folders at least, and each one's first files are images."""
+    folders = [entry for entry in scan(path) if entry.is_dir() and not entry.name.startswith(".")]
+    return len(folders) > 1 and all(_has_image(Path(folder.path)) for folder in folders)
+
+
+def _has_image(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(e.name.lower().endswith(SUFFIXES) and e.is_file() for e in islice(entries, 100))
+
+
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
     """The classes of the tree at `path`, from the names of the folders in train/."""
-    if not (path / "train").is_dir():
-        raise DataError(
-            f"{printable(path)} has no train/ folder", hint="put the class folders into train/ and val/ inside it"
-        )
-    splits = [split for split in SPLITS if (path / split).is_dir()]
     notes: list[str] = []
-    found = {split: _class_folders(path / split, notes) for split in splits}
+    if (path / "train").is_dir():
+        folders = {split: split for split in SPLITS if (path / split).is_dir()}
+    elif path.is_dir() and _is_train_itself(path):
+        folders = {"train": ""}
+    else:
+        raise DataError(
+            f"{printable(path)} has no train/ folder, nor class folders of images",
+            hint="put the class folders into train/ and val/ inside it",
+        )
+    found = {split: class_folders(path / folder, notes) for split, folder in folders.items()}
     classes = tuple(found["train"])
     if not classes:
         raise DataError(f"{printable(path / 'train')} has no class folders", hint="one folder for each class, please")
-    for split in splits[1:]:
-        extra = sorted(set(found[split]) - set(classes))
-        if extra:
-            raise DataError(
-                f"{split}/ has class folders that train/ has not: {some(extra)}",
-                hint="the two need the same class folders, else a label would mean two things",
-            )
-    if len(splits) == 1:
-        notes.append("there is no val/ folder beside train/: train can run, but eval has nothing to measure on")
+    extra = sorted(set(found.get("val", ())) - set(classes))
+    if extra:
+        raise DataError(
+            f"val/ has class folders that train/ has not: {some(extra)}",
+            hint="the two need the same class folders, else a label would mean two things",
+        )
     return SourceData(
         name=_name(path, classes),
         root=path,
         classes=classes,
         class_names=imagenet.names_of(classes),
-        splits={split: partial(_records, path, split, classes, notes) for split in splits},
+        splits={split: partial(image_records, path, f, split, classes, notes) for split, f in folders.items()},
         published=imagenet.meant_to_be_imagenet(classes),
         notes=notes,
     )
@@ -64,28 +79,30 @@ def _name(path: Path, classes: tuple[str, ...]) -> str:
     return imagenet.NAME if classes == imagenet.wnids() else printable(path.resolve().name) or "images"
 
 
-def _class_folders(split: Path, notes: list[str]) -> list[str]:
+def class_folders(split: Path, notes: list[str]) -> list[str]:
     """Names of the class folders, sorted as Python sorts strings; links to folders count."""
-    names = sorted(entry.name for entry in _scan(split) if entry.is_dir())
+    names = sorted(entry.name for entry in scan(split) if entry.is_dir())
     hidden = [name for name in names if name.startswith(".")]
     if hidden:
         notes.append(f"hidden folders are no classes: {some([f'{split.name}/{name}' for name in hidden])}")
     return [name for name in names if not name.startswith(".")]
 
 
-def _records(
-    root: Path, split: str, classes: tuple[str, ...], notes: list[str], progress: Progress
+def image_records(
+    root: Path, folder: str, split: str, classes: tuple[str, ...], notes: list[str], progress: Progress
 ) -> Iterator[Record]:
+    """The image files in the class folders of `root`/`folder`, where `folder` may be empty."""
     done, ignored = 0, []
+    above = f"{folder}/" if folder else ""
     for label, name in enumerate(classes):
-        if not (root / split / name).is_dir():
+        if not (root / folder / name).is_dir():
             continue
-        for relative in _files(root / split / name, ""):
+        for relative in _files(root / folder / name, ""):
             file_name = relative.rpartition("/")[2]
             if file_name.startswith(".") or not file_name.lower().endswith(SUFFIXES):
-                ignored.append(f"{split}/{name}/{relative}")
+                ignored.append(f"{above}{name}/{relative}")
                 continue
-            yield _record(root, f"{split}/{name}/{relative}", f"{name}/{relative}", label)
+            yield file_record(root, f"{above}{name}/{relative}", f"{name}/{relative}", label)
             done += 1
             progress(f"indexing {split}", done, None)
     if ignored:
@@ -98,14 +115,15 @@ def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in sorted(_scan(folder), key=lambda e: e.name):
+    for entry in sorted(scan(folder), key=lambda e: e.name):
         if not entry.is_dir():
             yield prefix + entry.name
         elif not entry.name.startswith("."):
             yield from _files(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in `folder`. Raises DataError where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -113,7 +131,8 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"cannot read {printable(folder)}: {error.strerror}", hint="mend its permissions") from error
 
 
-def _record(root: Path, container: str, name: str, label: int) -> Record:
+def file_record(root: Path, container: str, name: str, label: int) -> Record:
+    """The record of an image file, whose header is read."""
     try:
         fd = os.open(root / container, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnetctl.data import imagenet
+from resnetctl.data import imagenet, vallabels
 from resnetctl.data.devkit import Devkit, read_devkit
 from resnetctl.data.header import image_size
 from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
@@ -31,45 +31,52 @@ def recognise(path: Path) -> bool:
     return (path / _TRAIN).is_file() or (path / _VAL).is_file()
 
 
-def open_source(path: Path, data_root: Path) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
     """What the archives in `path` hold; the devkit is read, and the members of the train archive are listed."""
     root = path.parent if path.is_file() else path
     absent = [name for name in (_TRAIN, _VAL, _DEVKIT) if not (root / name).is_file()]
-    if _TRAIN in absent:
+    if _TRAIN in absent and _VAL in absent:
         raise DataError(
-            f"{printable(root)} has no {_TRAIN}, without which there is nothing to train on",
-            hint="registered users get it at https://image-net.org/download",
+            f"{printable(root)} has no {_TRAIN}, nor {_VAL}",
+            hint="registered users get them at https://image-net.org/download",
         )
     devkit = read_devkit(root / _DEVKIT) if _DEVKIT not in absent else None
     classes = devkit.wnids if devkit else imagenet.wnids()
-    inner = _class_tars(root / _TRAIN)
-    extra = sorted(inner.keys() - set(classes))
-    if extra:
-        raise DataError(
-            f"{_TRAIN} holds {some([f'{w}.tar' for w in extra])}, of no class that the devkit knows",
-            hint="the archive and the devkit do not belong together, or one of them was changed",
-        )
+    labels = vallabels.from_devkit(devkit) if devkit else vallabels.from_table()
     held = SourceData(
         name=imagenet.NAME if classes == imagenet.wnids() else root.resolve().name,
         root=root,
         classes=classes,
         class_names=devkit.names if devkit else imagenet.names_of(classes),
-        splits={"train": partial(_train_records, root, classes, inner, devkit)},
+        splits={},
         published=True,
+        checksums={a.name: f"md5:{a.md5}" for a in imagenet.ARCHIVES if a.name not in absent},
+        notes=[labels.note] if labels.note and _VAL not in absent else [],
     )
-    lacking = [f"{w}.tar" for w in classes if w not in inner]
-    if lacking:
-        held.missing.append(f"{_TRAIN} lacks {some(lacking)}")
-    held.missing.extend(f"{name} is not there, so that val has no {what}" for name, what in _val_needs(absent))
+    held.missing.extend(f"{name} is not there: {what}" for name, what in _NEEDS.items() if name in absent)
+    if _TRAIN not in absent:
+        inner = _class_tars(root / _TRAIN)
+        extra = sorted(inner.keys() - set(classes))
+        if extra:
+            raise DataError(
+                f"{_TRAIN} holds {some([f'{w}.tar' for w in extra])}, of no class that the devkit knows",
+                hint="the archive and the devkit do not belong together, or one of them was changed",
+            )
+        lacking = [f"{w}.tar" for w in classes if w not in inner]
+        if lacking:
+            held.missing.append(f"{_TRAIN} lacks {some(lacking)}")
+        held.splits["train"] = partial(_train_records, root, classes, inner, devkit)
+    if _VAL not in absent:
+        held.splits["val"] = partial(_val_records, root, classes, labels)
     if devkit:
         _expect(held, devkit)
-        if _VAL not in absent:
-            held.splits["val"] = partial(_val_records, root, devkit)
     return held
 
 
-def _val_needs(absent: list[str]) -> list[tuple[str, str]]:
-    return [(name, what) for name, what in ((_VAL, "images"), (_DEVKIT, "labels")) if name in absent]
+_NEEDS = {
+    _TRAIN: "eval can run, but nothing can be trained",
+    _VAL: "train can run, but eval has nothing to measure on",
+}
 
 
 def _expect(held: SourceData, devkit: Devkit) -> None:
@@ -118,22 +125,22 @@ def _train_records(
                 progress("indexing train", done, total)
 
 
-def _val_records(root: Path, devkit: Devkit, progress: Progress) -> Iterator[Record]:
-    labels = devkit.val_labels.tolist()
+def _val_records(
+    root: Path, classes: tuple[str, ...], labels: vallabels.ValLabels, progress: Progress
+) -> Iterator[Record]:
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
     with open_tar(root / _VAL) as (pread, size):
         for done, member in enumerate(tar_members(pread, 0, size, _VAL), 1):
-            match = imagenet.VAL_FILE.fullmatch(member.name)
-            if not match:
+            if not imagenet.VAL_FILE.fullmatch(member.name):
                 raise _unexpected(_VAL, member.name, "ILSVRC2012_val_00000001.JPEG")
-            number = int(match[1])
-            if not 1 <= number <= len(labels):
+            wnid = labels.wnids.get(member.name.removesuffix(".JPEG"))
+            if wnid is None:
                 raise DataError(
-                    f"{_VAL} holds {member.name}, but the devkit's ground truth has {len(labels):,} lines",
+                    f"{_VAL} holds {member.name}, but the ground truth has {len(labels.wnids):,} lines",
                     hint=f"get {_DEVKIT} again; its md5 should be {imagenet.DEVKIT.md5}",
                 )
-            label = labels[number - 1]
-            yield _record(pread, devkit.wnids[label], _VAL, member, label)
-            progress("indexing val", done, len(labels))
+            yield _record(pread, wnid, _VAL, member, label_of[wnid])
+            progress("indexing val", done, len(labels.wnids))
 
 
 def _record(pread: Reader, wnid: str, container: str, member: TarMember, label: int) -> Record:

@@ -36,7 +36,7 @@ def recognise(path: Path) -> bool:
     return False
 
 
-def open_source(path: Path, data_root: Path) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
     """Put the bundled archives, with their licence, into `data_root`, and tell what they hold; `path` is not read."""
     _copy_to(data_root / _FOLDER)
     return SourceData(

@@ -1,0 +1,120 @@
+"""The same work on many items in several processes, with one count of what is done."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+from resnetctl.errors import ResnetctlError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_TELL_SECONDS = 0.25
+_AHEAD = 4  # items a worker has waiting
+
+
+class _Stopped(Exception):
+    """The main process wants no more."""
+
+
+_advance: Callable[[int], None] = lambda count: None  # noqa: E731
+
+
+def advance(count: int) -> None:
+    """Say, inside the work, that `count` more units are done."""
+    _advance(count)
+
+
+def in_parallel(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    start: Callable[..., None] | None = None,
+    start_args: tuple[Any, ...] = (),
+    tell: Callable[[int], None] = lambda done: None,
+) -> Iterator[Result]:
+    """Results of `work` on `items` in any order, from `workers` processes (0: this one), each prepared by `start`.
+
+    `tell` is called now and then with the sum of what `advance` was told. An exception in a worker is raised here.
+    Raises ResnetctlError where a worker is killed.
+    """
+    if workers == 0:
+        yield from _here(work, items, start, start_args, tell)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the thread that draws the bar
+    counter, stop = context.Value("q", 0), context.Event()
+    pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(), counter, stop, start, start_args))
+    left = iter(items)
+    waiting: set[Future[Result]] = set()
+    try:
+        while True:
+            waiting |= {pool.submit(work, item) for item in islice(left, _AHEAD * workers - len(waiting))}
+            if not waiting:
+                break
+            ready, waiting = wait(waiting, timeout=_TELL_SECONDS, return_when=FIRST_COMPLETED)
+            tell(counter.value)
+            for future in ready:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise ResnetctlError(
+            "a worker process was killed",
+            hint="look for an out-of-memory kill (dmesg), and try fewer --workers",
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _here(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    start: Callable[..., None] | None,
+    start_args: tuple[Any, ...],
+    tell: Callable[[int], None],
+) -> Iterator[Result]:
+    global _advance
+    done = 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(done)
+
+    before, _advance = _advance, add
+    try:
+        if start:
+            start(*start_args)
+        for item in items:
+            yield work(item)
+    finally:
+        _advance = before
+
+
+def _start(parent: int, counter: Any, stop: Any, start: Callable[..., None] | None, args: tuple[Any, ...]) -> None:
+    global _advance
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    if sys.platform == "linux":  # a killed parent takes its workers with it: nobody is left who writes
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    def add(count: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        with counter.get_lock():
+            counter.value += count
+
+    _advance = add
+    if start:
+        start(*args)

@@ -1,0 +1,181 @@
+"""Kaggle's `imagenet-object-localization-challenge.zip`, indexed in place whether its members are stored or deflated.
+
+In some years it held `imagenet_object_localization_patched2019.tar.gz` instead of the images; that file, inside the
+zip or alone, is unpacked to a `.tar` once, and the tar is indexed. The names of val images do not tell their labels:
+`LOC_val_solution.csv` does, in the zip or beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from resnetctl.data import imagenet, vallabels
+from resnetctl.data.gunzip import gunzip, gunzip_file
+from resnetctl.data.header import image_size
+from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
+from resnetctl.data.sources import SourceData
+from resnetctl.data.tarindex import open_tar, tar_members
+from resnetctl.data.zipindex import inflated_head, member_reader, read_member, zip_members
+from resnetctl.errors import DataError, printable
+from resnetctl.progress import Progress
+
+ZIP = "imagenet-object-localization-challenge.zip"
+TAR = "imagenet_object_localization_patched2019.tar"
+_NAMES = (ZIP, f"{TAR}.gz", TAR)
+_IMAGES = "ILSVRC/Data/CLS-LOC/"
+_TRAIN = re.compile(r"ILSVRC/Data/CLS-LOC/train/(n\d{8})/((n\d{8})_\d+\.JPEG)")
+_VAL = re.compile(r"ILSVRC/Data/CLS-LOC/val/((ILSVRC2012_val_\d{8})\.JPEG)")
+_ANY = re.compile(r"ILSVRC/Data/CLS-LOC/(train|val)/.*[^/]")
+_MAX_NESTED_BYTES = 1 << 40
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` is one of Kaggle's archives, or a folder that holds one."""
+    if path.is_file():
+        return path.name in _NAMES or (path.suffix == ".zip" and zipfile.is_zipfile(path) and _holds_imagenet(path))
+    return any((path / name).is_file() for name in _NAMES)
+
+
+def _holds_imagenet(path: Path) -> bool:
+    try:
+        first = next(zip_members(path, lambda n: n.startswith("ILSVRC/") or n == f"{TAR}.gz", _MAX_NESTED_BYTES), None)
+    except DataError:
+        return False
+    return first is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lists:
+    labels: vallabels.ValLabels
+    classes: tuple[str, ...]
+
+
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+    """The classes and the labels of val, from the lists beside the images; a nested `.tar.gz` is unpacked first."""
+    archive = path if path.is_file() else next((path / n for n in _NAMES if (path / n).is_file()), None)
+    if archive is None:
+        raise DataError(f"{printable(path)} has no {ZIP}", hint=imagenet.HOW_TO_GET)
+    folders = [archive.parent, data_root]
+    lists = _Lists(labels=vallabels.beside(folders), classes=vallabels.classes_beside(folders))
+    if archive.suffix == ".zip":
+        lists, nested = _look_inside(archive, lists)
+        if nested:
+            archive = _unpack_nested(archive, data_root, progress)
+    elif archive.suffix == ".gz":
+        target = data_root / TAR
+        if not target.is_file():
+            gunzip_file(archive, target, progress)
+        archive = target
+    records = _zip_records if archive.suffix == ".zip" else _tar_records
+    classes = lists.classes
+    held = SourceData(
+        name=imagenet.NAME if classes == imagenet.wnids() else printable(archive.stem),
+        root=archive.parent,
+        classes=classes,
+        class_names=imagenet.names_of(classes),
+        splits={split: partial(records, archive, split, classes, lists.labels.wnids) for split in ("train", "val")},
+        published=imagenet.meant_to_be_imagenet(classes),
+    )
+    if lists.labels.note is None:
+        held.expected["val"] = lists.labels.counts(classes)
+    else:
+        held.notes.append(lists.labels.note)
+    return held
+
+
+def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
+    """The lists in the zip, where it has them, and whether the images are in a `.tar.gz` inside it."""
+    labels, classes, nested = lists.labels, lists.classes, False
+
+    def wanted(name: str) -> bool:
+        return name.rpartition("/")[2] in (vallabels.SOLUTION, vallabels.SYNSETS, f"{TAR}.gz")
+
+    for member in zip_members(archive, wanted, _MAX_NESTED_BYTES):
+        what = f"{member.name} in {archive}"
+        if member.name.endswith(f"{TAR}.gz"):
+            nested = True
+        elif member.size > vallabels.MAX_TEXT_BYTES:
+            raise DataError(f"{printable(what)} is far too long for a list of labels")
+        elif member.name.endswith(vallabels.SOLUTION):
+            labels = vallabels.from_solution(read_member(archive, member), what)
+        else:
+            classes = vallabels.synsets(read_member(archive, member), what)
+    return _Lists(labels=labels, classes=classes), nested
+
+
+def _unpack_nested(archive: Path, data_root: Path, progress: Progress) -> Path:
+    target = data_root / TAR
+    if not target.is_file():
+        try:
+            with zipfile.ZipFile(archive) as outer:
+                info = next(i for i in outer.infolist() if i.filename.endswith(f"{TAR}.gz"))
+                with outer.open(info) as packed:
+                    gunzip(packed, info.file_size, info.filename, target, progress)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise DataError(f"{printable(archive)} is damaged: {printable(error)}", hint="get it again") from error
+    return target
+
+
+def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], archive: Path) -> tuple[str, int]:
+    """`<wnid>/<file>` and the label of an image; DataError where its place and its name do not say which."""
+    train = _TRAIN.fullmatch(name)
+    if train and train[1] == train[3] and train[1] in label_of:
+        return f"{train[1]}/{train[2]}", label_of[train[1]]
+    val = _VAL.fullmatch(name)
+    if val is None or wnids.get(val[2]) not in label_of:
+        if val:
+            raise DataError(
+                f"nothing says what {printable(name)} in {printable(archive.name)} shows",
+                hint=f"put {vallabels.SOLUTION}, which names the class of each, beside {archive.name}",
+            )
+        raise DataError(
+            f"{printable(archive.name)} holds {printable(name)}, where names like "
+            f"{_IMAGES}train/n01440764/n01440764_10026.JPEG belong",
+            hint="this is not the archive as Kaggle serves it; get it again",
+        )
+    wnid = wnids[val[2]]
+    return f"{wnid}/{val[1]}", label_of[wnid]
+
+
+def _wanted(split: str, name: str) -> bool:
+    match = _ANY.fullmatch(name)
+    return match is not None and match[1] == split
+
+
+def _zip_records(
+    archive: Path, split: str, classes: tuple[str, ...], wnids: Mapping[str, str], progress: Progress
+) -> Iterator[Record]:
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    for done, m in enumerate(zip_members(archive, partial(_wanted, split)), 1):
+        name, label = _place(m.name, label_of, wnids, archive)
+        height, width = image_size(inflated_head(m), member_reader(archive, m))
+        yield Record(name, archive.name, m.offset, m.length, label, height, width, m.method, m.crc32, m.size)
+        progress(f"indexing {split}", done, None)
+
+
+def _tar_records(
+    archive: Path, split: str, classes: tuple[str, ...], wnids: Mapping[str, str], progress: Progress
+) -> Iterator[Record]:
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    done = 0
+    with open_tar(archive) as (pread, size):
+        for m in tar_members(pread, 0, size, archive.name, folders=True):
+            if not _wanted(split, os.path.normpath(m.name)):
+                continue
+            name, label = _place(os.path.normpath(m.name), label_of, wnids, archive)
+            if m.size > MAX_SAMPLE_BYTES:
+                raise DataError(f"{printable(m.name)} has {m.size:,} bytes, which is no photograph")
+
+            def read(count: int, at: int, offset: int = m.offset, length: int = m.size) -> bytes:
+                return pread(max(0, min(count, length - at)), offset + at)
+
+            height, width = image_size(m.head, read)
+            yield Record(name, archive.name, m.offset, m.size, label, height, width)
+            done += 1
+            progress(f"indexing {split}", done, None)

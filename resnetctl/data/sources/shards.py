@@ -1,0 +1,77 @@
+"""The shards that `prepare --pack` wrote, and those that were made of a source which cannot be read in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from resnetctl.data.index import SPLITS, Record
+from resnetctl.data.pack import FOLDER, PACK_FILE, read_pack_file, shard_index
+from resnetctl.data.sources import SourceData
+from resnetctl.errors import DataError, printable
+from resnetctl.progress import Progress
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` is the folder of shards, or holds it."""
+    return (path / PACK_FILE).is_file() or (path / FOLDER / PACK_FILE).is_file()
+
+
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+    """What `pack.json` says of the shards at or in `path`."""
+    folder = path if (path / PACK_FILE).is_file() else path / FOLDER
+    content = read_pack_file(folder)
+    try:
+        shards = {str(split): len(origins) for split, origins in content["shards"].items()}
+        if not shards or not set(shards) <= set(SPLITS):
+            raise ValueError("its splits are not train and val")
+        classes = tuple(map(str, content["classes"]))
+        held = SourceData(
+            name=str(content["name"]),
+            root=folder.parent,
+            classes=classes,
+            class_names=tuple(map(str, content["class_names"])),
+            splits={
+                split: partial(_records, folder, split, shards[split], classes) for split in SPLITS if split in shards
+            },
+            recipe=_text(content["recipe"]),
+            published=bool(content["published"]),
+            notes=list(map(str, content["notes"])),
+        )
+        if len(held.class_names) != len(classes):
+            raise ValueError("class names do not match classes")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{printable(folder / PACK_FILE)} is damaged: {printable(error)}", hint="pack again") from error
+    for split, count in shards.items():
+        held.checksums.update(_checksums(folder, split, count))
+    return held
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _checksums(folder: Path, split: str, count: int) -> dict[str, str]:
+    found = {}
+    for number in range(count):
+        name = f"{split}-{number:05d}.tar"
+        path = folder / f"{name}.sha256"
+        if path.is_file() and path.stat().st_size < 1000:
+            found[f"{folder.name}/{name}"] = "sha256:" + path.read_text(errors="replace").partition(" ")[0]
+    return found
+
+
+def _records(folder: Path, split: str, shards: int, classes: tuple[str, ...], progress: Progress) -> Iterator[Record]:
+    for number in range(shards):
+        index = shard_index(folder, split, number)
+        if index.info.classes != classes:
+            raise DataError(f"{printable(index.path)} has other classes than {PACK_FILE}", hint="pack again")
+        container = f"{folder.name}/{split}-{number:05d}.tar"
+        size = (folder / f"{split}-{number:05d}.tar").stat().st_size
+        for record in index:
+            if record.offset + record.length > size:
+                raise DataError(f"{printable(folder.parent / container)} was cut short", hint="pack again")
+            yield record._replace(container=container)
+        progress(f"indexing {split}", number + 1, shards)
