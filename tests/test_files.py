@@ -1,0 +1,169 @@
+"""Files that are old or new but never half, and one writer at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from resnetctl.errors import ResnetctlError
+from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_write_replaces_the_whole(old, tmp_path):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    write_atomically(path, "neu ü")
+    assert path.read_bytes() == "neu ü".encode()
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), ValueError()])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_exception_leaves_what_was_there(old, error, tmp_path):
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+
+    def write() -> None:
+        with atomic_file(path) as fd:
+            write_all(fd, b"half of the n")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert names(tmp_path) == ([] if old is None else ["file"])
+    if old is not None:
+        assert path.read_bytes() == old
+
+
+def test_nobody_sees_half_a_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic_file(path) as fd:
+        write_all(fd, b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_descriptors_are_closed(tmp_path):
+    before = len(names(Path("/proc/self/fd")))
+    for _ in range(20):
+        write_atomically(tmp_path / "file", b"x")
+        with pytest.raises(ValueError, match="no"), atomic_file(tmp_path / "file"):
+            raise ValueError("no")
+        with folder_lock(tmp_path, "testing"):
+            pass
+    assert len(names(Path("/proc/self/fd"))) == before
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"precious")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert target.read_bytes() == b"precious"
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 3_000_000, memoryview(b"abcd" * 10)])
+def test_all_is_written(data, tmp_path):
+    write_atomically(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == bytes(data)
+
+
+def test_all_is_written_to_a_pipe_that_takes_little_at_a_time():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        write_all(writer, bytes(range(256)) * 1000)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        assert file.read() == bytes(range(256)) * 1000
+    assert os.wait()[1] == 0
+
+
+def test_only_our_own_left_overs_are_swept(tmp_path):
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from resnetctl.files import atomic_file
+        with atomic_file(Path({str(tmp_path)!r}) / "step-1.safetensors"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    (left,) = names(tmp_path)
+    others = ["step-1.safetensors", "notes.resnetctl-tmp", ".x.abc.resnetctl-tmp", left + "x", ".hidden"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"")
+    link, folder = ".l.abcdefgh.resnetctl-tmp", ".f.abcdefgh.resnetctl-tmp"
+    (tmp_path / link).symlink_to(tmp_path / "step-1.safetensors")
+    (tmp_path / folder).mkdir()
+    sweep_temporary_files(tmp_path)
+    assert names(tmp_path) == sorted([*others, link, folder])
+
+
+HOLD = """
+    import os, sys, time
+    from pathlib import Path
+    from resnetctl.files import folder_lock
+    with folder_lock(Path(sys.argv[1]), "training"):
+        child = os.fork() if sys.argv[2] == "fork" else 1  # as a loader worker, which outlives a killed trainer
+        if child:
+            print(child, flush=True)
+        time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("mode", ["alone", "fork"])
+def test_one_writer_at_a_time_until_it_is_gone(mode, tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path), mode]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = int(holder.stdout.readline())
+    try:
+        with (
+            pytest.raises(ResnetctlError, match="another resnetctl is training in") as caught,
+            folder_lock(tmp_path, "training"),
+        ):
+            pass
+        assert "wait" in caught.value.hint
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with folder_lock(tmp_path, "training"):
+            pass
+    finally:
+        holder.kill()
+        holder.stdout.close()
+        if child != 1:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_lock_is_given_back_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), folder_lock(tmp_path, "training"):
+            raise KeyError
+    assert names(tmp_path) == [".lock"]
+
+
+def test_a_folder_that_is_gone_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        write_atomically(tmp_path / "gone" / "file", b"")
+    with pytest.raises(OSError, match="No such file"), folder_lock(tmp_path / "gone", "training"):
+        pass
+
+
+def test_a_name_as_long_as_a_file_system_allows(tmp_path):
+    path = Path(tmp_path / ("n" * 220))
+    write_atomically(path, b"x")
+    assert path.read_bytes() == b"x"
