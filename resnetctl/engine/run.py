@@ -110,23 +110,34 @@ def create_run(root: Path, name: str | None, recipe_name: str) -> Run:
     """A new folder under `root`. Raises UsageError where the name is taken: a run is never overwritten."""
     if name is not None:
         folder = root / check_name(name)
-        if folder.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
             raise UsageError(
                 f"there is already a run {printable(folder)}",
                 hint=f"continue it with: resnetctl train --resume {name}; or choose another --name",
-            )
+            ) from None
     else:
         stem = re.sub(r"[^A-Za-z0-9._+-]", "-", recipe_name).lstrip("._+-") or "run"
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = root / f"{stem}-{stamp}"
-        for n in range(2, 1000):
-            if not folder.exists():
-                break
-            folder = root / f"{stem}-{stamp}-{n}"
-    folder.mkdir(parents=True)
+        folder = _new_folder(root, f"{stem[:60]}-{time.strftime('%Y%m%d-%H%M%S')}")
     (folder / "checkpoints").mkdir()
     fsync_folder(root)
     return Run(folder)
+
+
+def _new_folder(root: Path, stem: str) -> Path:
+    """A folder of its own, however many runs begin in one second."""
+    root.mkdir(parents=True, exist_ok=True)
+    n = 1
+    while True:
+        folder = root / (stem if n == 1 else f"{stem}-{n}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            n += 1
+        else:
+            return folder
 
 
 def point_latest(root: Path, run: Run) -> None:
