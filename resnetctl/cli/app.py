@@ -11,7 +11,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption, UsageError
 
 from resnetctl import __version__
-from resnetctl.cli import checkpoint, completion, console, eval, help, info, prepare, recipe, train, verify
+from resnetctl.cli import bench, checkpoint, completion, console, eval, help, info, plan, prepare, recipe, train, verify
 from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
 
 PROGRAM = "resnetctl"
@@ -34,6 +34,8 @@ app.command("train", rich_help_panel="Training")(train.train)
 app.command("eval", rich_help_panel="Training")(eval.eval_)
 app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
 app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
+app.command("plan", rich_help_panel="This machine")(plan.plan)
+app.command("bench", rich_help_panel="This machine")(bench.bench)
 app.command("info", rich_help_panel="This machine")(info.info)
 app.command("completion", rich_help_panel="This machine")(completion.completion)
 

@@ -235,7 +235,7 @@ def _begin(
 
     name = wish.recipe
     if name is None:
-        name, why = _suitable_recipe(dataset)
+        name, why = suitable_recipe(dataset)
         console.notice(f"recipe {name}: {why}")
     recipe = load_recipe(name, overrides=wish.flags)
     check_job(recipe, len(dataset.train()), device, group.size)
@@ -258,7 +258,7 @@ def _open(run: "Run", group: "Group", lock: ExitStack) -> None:
     point_latest(run.folder.parent, run)
 
 
-def _suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
+def suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
     if dataset.recipe:
         return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
     if dataset.train_images >= IMAGENET_SIZED:

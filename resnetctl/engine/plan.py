@@ -1,0 +1,232 @@
+"""Before hours are spent: which part will limit a run here, what fits, how long it will take, and what would help.
+
+All of it follows from a few seconds of measuring on the very data set and machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from resnetctl import hardware
+from resnetctl.data.augment import train_size
+from resnetctl.data.index import Index
+from resnetctl.data.order import total_steps
+from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
+from resnetctl.engine.trainer import choose_micro_batch
+from resnetctl.progress import Progress, silent
+from resnetctl.recipe import Recipe
+
+_SPARE = 1.15  # a loader this much faster than the model hides its own unevenness
+_KEEPS_UP = 1.05
+_EVAL_SPEEDUP = 3.0  # a forward pass is a third of a step's work
+_FETCHED_AHEAD = 2  # batches of each worker
+_USED = 0.9  # of the memory that is free: the rest is for what the allocator cannot use
+_LOADER_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run of `recipe` will be like on this machine."""
+
+    device: str
+    limits: str
+    """`loader` or `model`: the part that the other waits for."""
+    images_per_second: float
+    """Of loader and step together, at the final resolution."""
+    workers: int
+    cores: int
+    model: ModelRate
+    loader: LoaderRate
+    """Measured with one worker."""
+    micro_batch: int
+    largest_micro_batch: int
+    """That fits; on a CPU reckoned from the memory that was measured, on a GPU found by trial."""
+    memory_bytes: int | None
+    memory_free_bytes: int
+    shm_bytes: int
+    shm_free_bytes: int | None
+    disk_bytes: int
+    """Checkpoints that are kept, and one being written."""
+    disk_free_bytes: int
+    steps: int
+    epoch_seconds: float
+    """At the final resolution, without evaluation."""
+    eval_seconds: float
+    """Of one evaluation, about."""
+    run_seconds: float
+    advice: tuple[str, ...]
+    """What would help most, the best first."""
+    problems: tuple[str, ...]
+    """What will not fit."""
+
+
+def make_plan(
+    recipe: Recipe,
+    train: Index,
+    val: Index | None,
+    runs: Path,
+    *,
+    device: torch.device,
+    seconds: float,
+    progress: Progress = silent,
+) -> Plan:
+    """Measure loader and step for `seconds` each and reckon the run from them."""
+    classes = len(train.info.classes)
+    share = recipe.train.global_batch
+    loader = measure_loader(
+        recipe, train, batch=min(_LOADER_BATCH, share), workers=1, seconds=seconds, progress=progress
+    )
+    model, largest = _measure_largest(recipe, classes, device, seconds, progress)
+    start = recipe.data.train_size_start or recipe.data.train_size
+    at_start = model.rate.median
+    if start != recipe.data.train_size:
+        smaller = at_size(recipe, start)
+        at_start = measure_model(smaller, classes, device=device, seconds=seconds, progress=progress).rate.median
+    cores = hardware.usable_cores()
+    workers = workers_for(model.rate.median, loader.rate.median, cores, device.type)
+    rate = together(model.rate.median, loader.rate.median, workers, cores, device.type)
+    run_seconds = _training_seconds(
+        recipe,
+        len(train),
+        rate,
+        together(at_start, loader.rate.median, workers, cores, device.type),
+    )
+    eval_rate = together(model.rate.median * _EVAL_SPEEDUP, loader.rate.median, workers, cores, device.type)
+    eval_seconds = 0.0 if val is None else len(val) / eval_rate
+    evaluations = 0 if val is None else math.ceil(recipe.train.epochs / recipe.train.eval_every_epochs)
+    limits = "model" if model.rate.median * _KEEPS_UP <= loader.rate.median * workers else "loader"
+    shm, shm_bytes = hardware.shared_memory(), _shm_bytes(recipe, model.micro_batch, workers)
+    disk_bytes = model.checkpoint_bytes * (recipe.checkpoint.keep + 2)  # the best one, and one being written
+    disk_free = hardware.space(runs).free_bytes
+    memory_free = _memory_free(device)
+    return Plan(
+        device=str(device),
+        limits=limits,
+        images_per_second=rate,
+        workers=workers,
+        cores=cores,
+        model=model,
+        loader=loader,
+        micro_batch=model.micro_batch,
+        largest_micro_batch=largest,
+        memory_bytes=model.memory_bytes,
+        memory_free_bytes=memory_free,
+        shm_bytes=shm_bytes,
+        shm_free_bytes=None if shm is None else shm.free_bytes,
+        disk_bytes=disk_bytes,
+        disk_free_bytes=disk_free,
+        steps=total_steps(recipe.train.epochs, len(train), share),
+        epoch_seconds=len(train) / rate,
+        eval_seconds=eval_seconds,
+        run_seconds=run_seconds + evaluations * eval_seconds,
+        advice=tuple(_advice(recipe, limits, device, loader, model, workers, cores)),
+        problems=tuple(
+            f"{what} needs {need / 2**30:.2f} GiB and has {have / 2**30:.2f} GiB: {cure}"
+            for what, need, have, cure in (
+                ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
+                ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
+                ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
+            )
+            if need > have
+        ),
+    )
+
+
+def workers_for(model_rate: float, worker_rate: float, cores: int, device_type: str) -> int:
+    """Worker processes that bring images at least as fast as the model takes them, with something to spare.
+
+    Beside a model on the CPU they take its cores, so there are no more of them than that needs.
+    """
+    needed = math.ceil(_SPARE * model_rate / worker_rate)
+    return max(1, min(needed, cores, hardware.MAX_WORKERS_PER_DEVICE))
+
+
+def together(model_rate: float, worker_rate: float, workers: int, cores: int, device_type: str) -> float:
+    """img/s of loader and step at once: the slower of the two; on the CPU they share the cores, and times add up."""
+    if device_type == "cpu":
+        return 1 / (1 / model_rate + 1 / (worker_rate * cores))
+    return min(model_rate, worker_rate * workers)
+
+
+def _measure_largest(
+    recipe: Recipe, classes: int, device: torch.device, seconds: float, progress: Progress
+) -> tuple[ModelRate, int]:
+    """The step at the micro-batch that training would choose, and the largest that fits."""
+    share, chosen = recipe.train.global_batch, choose_micro_batch(recipe, device, 1)
+    divisors = [n for n in range(1, share + 1) if share % n == 0]
+    if device.type != "cuda":
+        model = measure_model(recipe, classes, device=device, seconds=seconds, progress=progress)
+        if not model.memory_bytes:
+            return model, chosen
+        fits = int(_USED * _memory_free(device) / model.memory_bytes * chosen)
+        return model, max((n for n in divisors if n <= fits), default=1)
+    largest, best = 0, None
+    for n in divisors:
+        if n < min(chosen, 16):
+            continue
+        try:
+            tried = measure_model(recipe, classes, device=device, seconds=0.1, micro_batch=n, progress=progress)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        largest = n
+        if n <= chosen:
+            best = tried.micro_batch
+    model = measure_model(recipe, classes, device=device, seconds=seconds, micro_batch=best, progress=progress)
+    return model, largest or model.micro_batch
+
+
+def _memory_free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return hardware.memory().available_bytes
+
+
+def _shm_bytes(recipe: Recipe, micro_batch: int, workers: int) -> int:
+    """Of the batches that wait, and the two that are being used."""
+    return micro_batch * 3 * recipe.data.train_size**2 * (_FETCHED_AHEAD * workers + 2)
+
+
+def _training_seconds(recipe: Recipe, images: int, rate: float, rate_at_start: float) -> float:
+    """All epochs; between the first and the final resolution an image's time grows with its number of pixels."""
+    d, t = recipe.data, recipe.train
+    start = d.train_size_start or d.train_size
+    slope = 0.0 if start == d.train_size else (1 / rate - 1 / rate_at_start) / (d.train_size**2 - start**2)
+    seconds = 0.0
+    for epoch in range(t.epochs):
+        size = train_size(epoch, t.epochs, d.train_size, d.train_size_start, d.train_size_ramp)
+        seconds += images * (1 / rate - slope * (d.train_size**2 - size**2))
+    return seconds
+
+
+def _advice(
+    recipe: Recipe,
+    limits: str,
+    device: torch.device,
+    loader: LoaderRate,
+    model: ModelRate,
+    workers: int,
+    cores: int,
+) -> list[str]:
+    advice = []
+    if limits == "loader":
+        missing = model.rate.median / (loader.rate.median * workers)
+        advice.append(f"the model could be {missing:.1f} times as fast as the loader: more cores would help most")
+        if loader.decoder == "torchvision":
+            advice.append("pip install 'resnetctl[nvimgcodec]' decodes only what the crops need")
+        advice.append("images made smaller once (prepare --pack with --max-side) decode faster at every epoch")
+        return advice
+    if device.type == "cpu":
+        advice.append("a GPU would help most: the model on this CPU is the limit")
+    elif not model.compiled:
+        advice.append("torch.compile is off: with a C compiler (gcc) the step is faster")
+    if recipe.data.train_size > 160 and not recipe.data.train_size_start:
+        advice.append("progressive resizing (--set data.train_size_start=160) makes the first epochs faster")
+    if model.rate.median < 0.4 * model.bound:
+        share = 100 * model.rate.median / model.bound
+        advice.append(f"the step runs at {share:.0f} % of the matrix-product rate: a larger batch may use more of it")
+    return advice
