@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, options
+from resnetctl.errors import DataError
 
 if TYPE_CHECKING:
     from resnetctl.engine.evaluator import Result
@@ -25,6 +26,10 @@ def eval_(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    skip_quarantined: Annotated[
+        bool,
+        typer.Option("--skip-quarantined", help="Measure without the val images that verify put into quarantine."),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure top-1 and top-5 of a run's newest checkpoint on the val images."""
@@ -36,6 +41,12 @@ def eval_(
 
     path, checkpoint = find_checkpoint(runs, which, console.warn)
     index = load_dataset(data).val()
+    if index.quarantined and not skip_quarantined:
+        raise DataError(
+            f"{index.quarantined:,} val images are in quarantine: what is measured without them compares with nothing",
+            hint="mend them and run resnetctl verify, or add --skip-quarantined to measure on the other "
+            f"{len(index):,}",
+        )
     chosen = choose_device(device)
     number = workers if workers is not None else default_workers(chosen.type)
     result = None
@@ -49,10 +60,10 @@ def eval_(
     if result.unreadable:
         names = ", ".join(index.name(i) for i in result.unreadable[:5])
         console.warn(f"{len(result.unreadable)} images could not be read and count as wrong: {names}")
-    _show(result, path, as_json)
+    _show(result, path, index.quarantined, as_json)
 
 
-def _show(result: "Result", path: Path, as_json: bool) -> None:
+def _show(result: "Result", path: Path, quarantined: int, as_json: bool) -> None:
     from resnetctl.engine.evaluator import wilson_interval
 
     intervals = [wilson_interval(n, result.images) for n in (result.correct1, result.correct5)]
@@ -69,6 +80,7 @@ def _show(result: "Result", path: Path, as_json: bool) -> None:
             "top1_interval": intervals[0],
             "top5_interval": intervals[1],
             "unreadable": len(result.unreadable),
+            "quarantined": quarantined,
         }
         console.print_json(document)
         return
@@ -81,3 +93,5 @@ def _show(result: "Result", path: Path, as_json: bool) -> None:
     ]
     console.table(("", "accuracy", "95 % interval", "right"), rows, title=f"{path}")
     console.out().print(f"loss {result.loss:.4f}, {result.images:,} images in {result.seconds:.1f} s")
+    if quarantined:
+        console.warn(f"measured without {quarantined:,} val images that are in quarantine")

@@ -1,12 +1,12 @@
 """`resnetctl verify`."""
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnetctl.cli import console, options
-from resnetctl.errors import EXIT_DATA, printable
+from resnetctl.errors import EXIT_DATA, UsageError, printable
+from resnetctl.hardware import usable_cores
 
 if TYPE_CHECKING:
     from resnetctl.data.verify import Report
@@ -16,15 +16,40 @@ _SHOWN = 20  # bad images in the table; --json has them all
 
 def verify(
     data: options.DataRoot = options.DEFAULT_DATA,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Also read the archives once, and compare their checksums.")
+    ] = False,
+    accept_archives: Annotated[
+        bool, typer.Option("--accept-archives", help="With --archives: take those that differ as they are; recorded.")
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", min=1, show_default="all", help="A quick look: decode N images of each split, keep nothing."
+        ),
+    ] = None,
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check the data set: counts, classes, the order of the labels, and that every image decodes."""
+    """Check the data set: counts, classes, the order of the labels, and that every image decodes.
+
+    Bad images are put into quarantine, where train and eval leave them out; quarantine.jsonl in the data root lists
+    them. The CRCs of all are kept, and later looks are held against them.
+    """
+    if accept_archives and not archives:
+        raise UsageError("--accept-archives belongs to --archives", hint="add --archives")
     from resnetctl.data import verify as data_verify
 
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     with console.progress() as progress:
-        report = data_verify.verify(data, workers=workers, progress=progress)
+        report = data_verify.verify(
+            data,
+            workers=workers,
+            archives=archives,
+            accept_archives=accept_archives,
+            sample=sample,
+            progress=progress,
+        )
     if as_json:
         console.print_json(_document(report))
     else:
@@ -36,7 +61,7 @@ def verify(
 def _show(report: "Report") -> None:
     rows = [("ok" if check.ok else "BAD", check.name, check.detail) for check in report.checks]
     rows += [("note", "images", f"{count:,} {what}") for what, count in sorted(report.notes.items())]
-    rows += [("note", "prepare", remark) for remark in report.remarks]
+    rows += [("note", "data set", remark) for remark in report.remarks]
     console.table(("", "check", "found"), rows)
     if report.bad:
         console.table(("split", "bad image", "why"), [(b.split, b.name, b.reason) for b in report.bad[:_SHOWN]])
@@ -60,6 +85,7 @@ def _document(report: "Report") -> dict[str, Any]:
         "checks": [check._asdict() for check in report.checks],
         "bad": [{k: printable(v) for k, v in bad._asdict().items()} for bad in report.bad],
         "notes": report.notes,
+        "quarantined": report.dataset.quarantined,
         "remarks": report.remarks,
         "seconds": round(report.seconds, 3),
     }

@@ -109,6 +109,18 @@ def image_records(
         notes.append(f"{len(ignored):,} files are no images by their names: {some(ignored)}")
 
 
+def image_files(root: Path) -> Iterator[str]:
+    """Paths below `root` of all files that would be indexed, in no special order; no file is opened."""
+    has_train = (root / "train").is_dir()
+    for folder in [root / split for split in SPLITS if (root / split).is_dir()] if has_train else [root]:
+        for name in class_folders(folder, []):
+            above = f"{folder.name}/{name}" if has_train else name
+            for relative in _files(folder / name, ""):
+                file_name = relative.rpartition("/")[2]
+                if not file_name.startswith(".") and file_name.lower().endswith(SUFFIXES):
+                    yield f"{above}/{relative}"
+
+
 def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """Paths of all files below `folder`, relative to it; a link back to a folder above is followed no further."""
     status = folder.stat()

@@ -1,0 +1,114 @@
+"""What can be said of an index without decoding an image: counts, classes, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from resnetctl.data import imagenet
+from resnetctl.data.index import Index
+from resnetctl.data.sources.folder import image_files
+from resnetctl.errors import some
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `ok`, and in `detail` what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def counts(index: Index) -> Check:
+    """Images of each class, against the published numbers where this is ImageNet."""
+    info = index.info
+    counts = np.bincount(index.label, minlength=len(info.classes))
+    detail = f"{len(index):,} images, {counts.min():,} to {counts.max():,} a class"
+    if imagenet.meant_to_be_imagenet(info.classes):
+        problems = imagenet.differences(info.split, info.classes, counts)
+    else:
+        empty = [info.classes[i] for i in np.flatnonzero(counts == 0)]
+        problems = [f"no image of {some(empty)}"] if empty else []
+    if not problems:
+        return Check(f"{info.split} counts", True, detail)
+    if info.incomplete:
+        return Check(f"{info.split} counts", True, f"{detail}; allowed by --allow-incomplete: {'; '.join(problems)}")
+    return Check(f"{info.split} counts", False, "; ".join(problems))
+
+
+def classes(index: Index) -> Check:
+    """Classes sorted, each once, and none that a stray hidden folder made."""
+    name, classes = f"{index.info.split} classes", index.info.classes
+    if list(classes) != sorted(set(classes)):
+        return Check(name, False, "not sorted, or one of them twice: labels are not positions in the sorted list")
+    stray = [c for c in classes if c.startswith(".")]
+    if stray:
+        return Check(name, False, f"{some(stray)} is a hidden folder, no class; it shifts the labels after it")
+    return Check(name, True, f"{len(classes):,}, sorted")
+
+
+def labels(index: Index) -> Iterator[Check]:
+    """Each name's folder is its label's class, and so is the wnid that the file name starts with, where it has one."""
+    split, classes = index.info.split, index.info.classes
+    strangers = []
+    for i in range(len(index)):
+        folder, _, file = index.name(i).partition("/")
+        wnid = imagenet.TRAIN_FILE.fullmatch(file)
+        expected = classes[index.label[i]]
+        if folder != expected or (wnid and imagenet.WNID.fullmatch(expected) and wnid[1] != expected):
+            strangers.append(index.name(i))
+    detail = f"{len(strangers):,} images are not of the class of their folder: {some(strangers)}"
+    yield Check(f"{split} labels", not strangers, detail if strangers else "each image lies with its class")
+    if set(classes) <= set(imagenet.wnids()):
+        yield from label_order(index)
+
+
+def label_order(index: Index) -> Iterator[Check]:
+    """The images of ImageNet's val have known labels, which tell whether the labels follow another order."""
+    name, classes, table = f"{index.info.split} label order", index.info.classes, imagenet.val_labels()
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    known, wrong = 0, {}
+    for i in range(len(index)):
+        match = imagenet.VAL_FILE.fullmatch(index.name(i).rpartition("/")[2])
+        if match and 0 < int(match[1]) <= len(table):
+            known += 1
+            number, label = int(match[1]), int(index.label[i])
+            right = label_of.get(imagenet.wnids()[table[number - 1]], -1)
+            if label != right:
+                wrong[number] = label, right
+    if known and not wrong:
+        yield Check(name, True, f"{known:,} images of known label are right")
+    if not wrong:
+        return
+    first = min(wrong)
+    label, right = wrong[first]
+    detail = f"{len(wrong):,} of {known:,} images of known label are wrong: ILSVRC2012_val_{first:08d}.JPEG has {label}"
+    detail += f" instead of {right}" if right >= 0 else ", which is no class of its own"
+    ids = imagenet.ANCHOR_IDS
+    if any(label - ids[n] in (-1, 0) for n, (label, _) in wrong.items() if n in ids):
+        detail += (
+            "; the devkit's ILSVRC2012_IDs were used as labels, but a label is the wnid's position in the sorted list: "
+            "sort the val images again by wnid, or let resnetctl prepare read the archives and the devkit themselves"
+        )
+    yield Check(name, False, detail)
+
+
+def not_in_the_index(indexes: dict[str, Index]) -> Iterator[Check]:
+    """Image files that were put into the class folders since prepare."""
+    first = next(iter(indexes.values()))
+    if first.info.source != "folder":
+        return
+    known = {index.container_name(c) for index in indexes.values() for c in range(index.containers)}
+    added = [path for path in image_files(first.root) if path not in known]
+    detail = f"{len(added):,} images are not in the index: {some(added)}; run resnetctl prepare again"
+    yield Check("files", not added, detail if added else f"{len(known):,}, all in the index")
+
+
+def same_classes(indexes: dict[str, Index]) -> Check:
+    """Train and val have the same classes, in the same order."""
+    lists = {index.info.classes for index in indexes.values()}
+    if len(lists) == 1:
+        return Check("splits", True, f"{' and '.join(indexes)} have the same classes")
+    return Check("splits", False, "train and val have different classes: run resnetctl prepare again")

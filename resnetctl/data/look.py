@@ -1,0 +1,79 @@
+"""Whether an image can be trained on: it decodes, it is the one that was there before, and it is no bomb."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from typing import NamedTuple
+
+from PIL import Image
+
+from resnetctl.data.header import MAX_PIXELS, ends_in_zeros
+from resnetctl.data.index import UNKNOWN_CRC, Index
+from resnetctl.errors import DataError, printable
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+class Look(NamedTuple):
+    """What was seen of an image."""
+
+    reason: str | None
+    """Why it cannot be trained on; None: it can."""
+    unusual: tuple[str, ...]
+    """What is unusual but fine about it."""
+    crc32: int
+    """Of its bytes, where it can be trained on."""
+
+
+def check_image(index: Index, i: int) -> Look:
+    """Look at sample i."""
+    try:
+        data = index.read(i)
+    except DataError as error:
+        return Look(error.message, (), UNKNOWN_CRC)
+    crc = zlib.crc32(data)
+    if index.crc32[i] not in (UNKNOWN_CRC, crc):
+        return Look("its bytes are not those that prepare or an earlier verify saw (CRC)", (), UNKNOWN_CRC)
+    if ends_in_zeros(data) and data.count(0) < len(data):
+        return Look("its last part is zeros, as after a broken download", (), UNKNOWN_CRC)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # corrupt EXIF and the like, which no decoder here reads
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            form, mode = str(image.format), image.mode
+            image.load()
+    except Image.DecompressionBombError:
+        return Look(f"a decompression bomb: it claims more than {MAX_PIXELS / 1e6:.0f} megapixels", (), UNKNOWN_CRC)
+    except Exception as error:  # Pillow raises nearly anything for damaged bytes
+        return Look(_reason(data, error), (), UNKNOWN_CRC)
+    height, width = int(index.height[i]), int(index.width[i])
+    if height and (height, width) != (image.height, image.width):
+        sizes = f"it is {image.width} × {image.height}, but the index says {width} × {height}"
+        return Look(sizes, (), UNKNOWN_CRC)
+    return Look(None, tuple(_unusual(index.name(i), form, mode)), crc)
+
+
+def _unusual(name: str, form: str, mode: str) -> list[str]:
+    notes = []
+    if name.lower().endswith(_JPEG_SUFFIXES) and form not in ("JPEG", "MPO"):
+        notes.append(f"{form} in a file called .JPEG")
+    if mode not in ("RGB", "YCbCr"):
+        notes.append({"L": "grayscale", "P": "palette", "RGBA": "with transparency"}.get(mode, mode))
+    return notes
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    if not data:
+        return "it is empty"
+    if data.count(0) == len(data):
+        return "it is all zero bytes"
+    start = data[:256].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")):
+        return "it is a web page, not an image"
+    if all(32 <= c < 127 or c in b"\t\r\n" for c in data[:256]):
+        return "it is text, not an image"
+    return printable(error) or type(error).__name__
