@@ -1,0 +1,121 @@
+"""Devices and arithmetic: chosen where they exist, named where they do not."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetctl.engine.device import (
+    KINDS,
+    PRECISION_NAMES,
+    available,
+    choose_device,
+    choose_precision,
+    compile_or_why_not,
+    out_of_memory,
+    rank_device,
+    synchronise,
+)
+from resnetctl.errors import ResnetctlError, UsageError
+
+CPU = torch.device("cpu")
+MISSING = [kind for kind in ("cuda", "xpu", "mps") if kind not in available()]
+
+
+def test_the_cpu_is_always_there_and_the_last_choice():
+    assert available()[-1] == "cpu"
+    assert choose_device("cpu") == CPU
+    assert choose_device("cpu:0").type == "cpu"
+    assert choose_device("auto").type == available()[0]
+    synchronise(choose_device("auto"))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "cpu:", "cuda:", "cuda:x", "cuda:-1", "cuda:1.5", "cuda:0:0", "gpu", "CPU", "cuda:٣"]
+)
+def test_what_is_no_device_is_named(name):
+    with pytest.raises(UsageError, match="unknown device") as caught:
+        choose_device(name)
+    assert all(kind in caught.value.hint for kind in KINDS)
+
+
+def test_a_misspelt_device_gets_a_guess():
+    with pytest.raises(UsageError, match="did you mean cuda"):
+        choose_device("cud")
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_a_device_that_this_machine_has_not(kind):
+    for name in (kind, f"{kind}:3"):
+        with pytest.raises(UsageError, match=f"torch finds no {kind} device") as caught:
+            choose_device(name)
+        assert "--device auto" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["cpu:1", "cpu:00001", *[f"{k}:{10**6}" for k in available() if k != "mps"]])
+def test_a_number_too_high(name):
+    with pytest.raises(UsageError, match="this machine has"):
+        choose_device(name)
+
+
+def test_ranks_share_the_cpu_alone():
+    assert rank_device("cpu", 3, 4) == CPU
+    assert rank_device("cpu", 0, 1) == CPU
+    with pytest.raises(UsageError, match="several ranks cannot share"):
+        rank_device("cpu:0", 1, 2)
+
+
+def test_precisions():
+    assert choose_precision("fp32", CPU) is torch.float32
+    assert choose_precision("bf16", CPU) is torch.bfloat16
+    assert choose_precision("fp16", torch.device("cuda")) is torch.float16
+    assert choose_precision("auto", CPU) in (torch.bfloat16, torch.float32)
+    assert choose_precision("auto", torch.device("mps")) is torch.float32
+    with pytest.raises(UsageError, match="fp16 needs a CUDA device") as caught:
+        choose_precision("fp16", CPU)
+    assert "train.precision=bf16" in caught.value.hint
+    assert set(PRECISION_NAMES.values()) == {"bf16", "fp16", "fp32"}
+
+
+def test_automatic_bf16_on_the_cpu_follows_the_hardware():
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fast = "avx512_bf16" in flags or "amx_tile" in flags
+    assert (choose_precision("auto", CPU) is torch.bfloat16) == fast
+
+
+def test_compiling_needs_a_compiler(tmp_path, monkeypatch):
+    cuda = torch.device("cuda")
+    assert compile_or_why_not("off", cuda) == ""
+    assert compile_or_why_not("auto", CPU) == ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "gcc" in compile_or_why_not("auto", cuda)
+    with pytest.raises(UsageError, match="no C compiler") as caught:
+        compile_or_why_not("on", cuda)
+    assert "train.compile=off" in caught.value.hint
+    (tmp_path / "gcc").touch(0o755)
+    assert compile_or_why_not("auto", cuda) is None
+    assert compile_or_why_not("on", CPU) is None
+
+
+def test_a_real_failed_allocation_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 46)
+    error = out_of_memory(caught.value, 64, 256, 224)
+    assert isinstance(error, ResnetctlError)
+    assert "64 images of 224 pixels" in error.message
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), KeyError("x"), OSError(28, os.strerror(28))])
+def test_other_errors_are_not_taken_for_it(error):
+    assert out_of_memory(error, 64, 256, 224) is None
+
+
+@pytest.mark.parametrize(("micro", "share", "fits"), [(64, 256, 32), (48, 96, 24), (45, 90, 18), (7, 7, 1), (2, 2, 1)])
+def test_the_hint_names_a_batch_that_divides(micro, share, fits):
+    assert share % fits == 0
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
+        hint = out_of_memory(error, micro, share, 224).hint
+        assert f"train.micro_batch={fits} " in hint
+        assert "--resume" in hint
+    assert "smaller model" in out_of_memory(MemoryError(), 1, share, 224).hint

@@ -1,0 +1,179 @@
+"""Top-1, top-5 and loss counted by hand, image by image."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch.nn.functional import log_softmax
+
+from resnetctl.data.decode import centre, decode
+from resnetctl.data.index import Index
+from resnetctl.data.loader import EvalBatches, EvalView
+from resnetctl.data.normalise import Normalise
+from resnetctl.engine.evaluator import Result, evaluate, wilson_interval
+from resnetctl.engine.events import Evaluating
+from resnetctl.errors import DataError
+from tests.fixtures.small_index import pictures, write_index
+
+CPU = torch.device("cpu")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def index_of(root, classes, each=5, bad=()):
+    files = pictures(classes, each) | dict.fromkeys(bad, b"no picture")
+    return write_index(root, files, split="val")
+
+
+def tiny(classes: int) -> torch.nn.Module:
+    """Sees where in the picture what colour is, and is different in training."""
+    torch.manual_seed(1)
+    return torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(12, classes)
+    )
+
+
+def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.float32, **options):
+    view = EvalView(index=path, batch=batch, resize=20, size=16, interpolation="bilinear")
+    return list(
+        evaluate(
+            model,
+            EvalBatches(view),
+            Normalise(MEAN, STD, CPU),
+            device=CPU,
+            precision=precision,
+            flip_average=flip_average,
+            workers=workers,
+            **options,
+        )
+    )
+
+
+def by_hand(model, path, flip_average=False):
+    """(correct1, correct5, loss) with plain Python and one image at a time."""
+    index, model = Index(path), model.eval()
+    correct1 = correct5 = readable = 0
+    loss = 0.0
+    for i in range(len(index)):
+        try:
+            image = centre(decode(index.read(i)), 20, 16, "bilinear")
+        except DataError:
+            continue
+        x = torch.empty(1, 3, 16, 16)
+        for c in range(3):
+            x[0, c] = (image[c] / 255 - MEAN[c]) / STD[c]
+        with torch.no_grad():
+            logits = model(x)[0]
+            if flip_average:
+                logits = (logits + model(x.flip(3))[0]) / 2
+        ranking = sorted(range(len(logits)), key=lambda k: -float(logits[k]))
+        label = int(index.label[i])
+        correct1 += ranking[0] == label
+        correct5 += label in ranking[:5]
+        loss -= float(log_softmax(logits, 0)[label])
+        readable += 1
+    return correct1, correct5, loss / readable
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_the_counts_are_those_made_by_hand(flip_average, tmp_path):
+    path, model = index_of(tmp_path, 9), tiny(9)
+    result = run(model, path, flip_average=flip_average)[-1]
+    correct1, correct5, loss = by_hand(model, path, flip_average)
+    assert 0 < correct1 < correct5 < 45  # else the test would say little
+    assert (result.correct1, result.correct5, result.images) == (correct1, correct5, 45)
+    assert result.loss == pytest.approx(loss, rel=1e-5)
+    assert result.top1 == pytest.approx(100 * correct1 / 45)
+    assert result.top5 == pytest.approx(100 * correct5 / 45)
+    assert result.unreadable == ()
+    assert result.seconds > 0
+
+
+def test_batches_and_workers_change_nothing(tmp_path):
+    path, model = index_of(tmp_path, 9), tiny(9)
+    results = [run(model, path, batch=b, workers=w)[-1] for b, w in ((1, 0), (4, 1), (7, 2), (45, 0), (64, 1))]
+    for result in results[1:]:
+        assert (result.correct1, result.correct5, result.images) == (results[0].correct1, results[0].correct5, 45)
+        assert result.loss == pytest.approx(results[0].loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4, 5])
+def test_with_five_classes_or_fewer_every_label_is_among_the_first_five(classes, tmp_path):
+    path, model = index_of(tmp_path, classes), tiny(classes)
+    result = run(model, path)[-1]
+    assert result.correct5 == result.images == 5 * classes
+    assert result.correct1 == by_hand(model, path)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_counts_as_wrong(workers, tmp_path):
+    bad = ("class0/001.jpg", "class6/004.jpg", "class6/new.jpg")
+    path, model = index_of(tmp_path, 7, bad=bad), tiny(7)
+    index = Index(path)
+    result = run(model, path, workers=workers)[-1]
+    correct1, correct5, loss = by_hand(model, path)
+    assert (result.correct1, result.correct5, result.images) == (correct1, correct5, 36)
+    assert result.loss == pytest.approx(loss, rel=1e-5)
+    assert [index.name(i) for i in result.unreadable] == list(bad)
+
+
+def test_nothing_readable_is_nothing_right(tmp_path):
+    path = write_index(tmp_path, {f"c{c}/{i}.jpg": b"x" for c in range(2) for i in range(3)}, split="val")
+    result = run(tiny(2), path)[-1]
+    assert (result.correct1, result.correct5, result.images, result.loss) == (0, 0, 6, 0)
+    assert result.unreadable == tuple(range(6))
+
+
+def test_progress_is_told_and_ends_with_all(tmp_path):
+    *progress, result = run(tiny(3), index_of(tmp_path, 3), batch=4)
+    assert progress == [Evaluating(images=n, total=15) for n in (4, 8, 12, 15)]
+    assert isinstance(result, Result)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_as_it_was(training, tmp_path):
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), tiny(3)).train(training)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    run(model, index_of(tmp_path, 3))
+    assert model.training is training
+    assert all(m.training is training for m in model.modules())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_stop_ends_it_without_a_result(tmp_path):
+    path, model = index_of(tmp_path, 3), tiny(3).train()
+    asked = []
+    events = run(model, path, stopped=lambda: asked.append(1) or len(asked) > 2)
+    assert events == [Evaluating(images=n, total=15) for n in (4, 8)]
+    assert model.training
+    assert run(model, path, stopped=lambda: True) == []
+
+
+def test_an_error_leaves_the_model_in_its_mode(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, 5)).train()
+    with pytest.raises(RuntimeError):
+        run(model, index_of(tmp_path, 2))
+    assert model.training
+
+
+def test_bf16_is_close_to_fp32(tmp_path):
+    path, model = index_of(tmp_path, 6), tiny(6)
+    exact, rough = run(model, path)[-1], run(model, path, precision=torch.bfloat16)[-1]
+    assert rough.loss == pytest.approx(exact.loss, rel=0.01)
+    assert rough.loss != exact.loss
+    assert abs(exact.correct5 - rough.correct5) <= 2
+
+
+@pytest.mark.parametrize(
+    ("correct", "images"), [(0, 1), (1, 1), (0, 500), (500, 500), (422, 500), (38_065, 50_000), (1, 50_000)]
+)
+def test_the_interval_is_scipys(correct, images):
+    theirs = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(correct, images) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-5)
+
+
+def test_the_interval_of_imagenets_val_set_is_a_fraction_of_a_percent():
+    low, high = wilson_interval(38_065, 50_000)
+    assert low < 76.13 < high
+    assert math.isclose(high - low, 0.747, abs_tol=0.01)
