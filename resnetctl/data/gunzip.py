@@ -41,6 +41,8 @@ def gunzip(packed: IO[bytes], size: int, what: str, target: Path, progress: Prog
                 if written > limit:
                     raise _damaged(what, f"it grows to more than {limit / 1e6:,.0f} MB")
                 write_all(fd, data)
+            if not written:
+                raise _damaged(what, "there is nothing in it")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(what, printable(error)) from error
 
