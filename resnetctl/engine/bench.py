@@ -219,7 +219,7 @@ def measure_model(
 def _trainer(recipe: Recipe, classes: int, device: torch.device, precision: torch.dtype) -> Trainer:
     trainer = Trainer(recipe, classes, device, precision)
     if compile_or_why_not(recipe.train.compile, device) is None:
-        trainer.forward = torch.compile(trainer.model, dynamic=False)
+        trainer.compile()
     return trainer
 
 

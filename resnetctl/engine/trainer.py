@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from resnetctl.data.augment import train_size
 from resnetctl.data.loader import Batch
 from resnetctl.data.normalise import Normalise
 from resnetctl.data.order import key
@@ -71,6 +72,7 @@ class Trainer:
             fused=device.type in ("cpu", "cuda"),
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.loss_sum = torch.zeros((), device=device)
         """Of the steps since the loss was last read."""
         self.running_loss = torch.zeros((), device=device)
@@ -123,11 +125,32 @@ class Trainer:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The mean training loss of a batch, a scalar float32 on the device."""
-        images = self.normalise(batch.images.to(self.device, non_blocking=True))
-        labels = batch.labels.to(self.device, non_blocking=True)
+        images, labels = self._on_device(batch)
+        images = self.normalise(images)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.forward(images.contiguous(memory_format=self.memory_format))
         return cross_entropy(logits.float(), labels, label_smoothing=self.recipe.train.label_smoothing)
+
+    def _on_device(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images, still uint8, and labels; on CUDA copied beside what the device is still computing."""
+        if self._copies is None:
+            return batch.images.to(self.device), batch.labels.to(self.device)
+        compute = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._copies):
+            images = batch.images.to(self.device, non_blocking=True)
+            labels = batch.labels.to(self.device, non_blocking=True)
+        compute.wait_stream(self._copies)
+        for tensor in (images, labels):
+            tensor.record_stream(compute)  # else its memory could be given away while the step still reads it
+        return images, labels
+
+    def compile(self) -> None:
+        """Call the model compiled from here on: once for each resolution of the run, with fixed shapes."""
+        d, epochs = self.recipe.data, self.recipe.train.epochs
+        sizes = {train_size(e, epochs, d.train_size, d.train_size_start, d.train_size_ramp) for e in range(epochs)}
+        config = torch._dynamo.config  # beyond its limit torch would go on without compiling, and say nothing
+        config.recompile_limit = max(config.recompile_limit, len(sizes) + 1)
+        self.forward = torch.compile(self.forward, dynamic=False)
 
     def take_loss(self, steps: int) -> float:
         """The mean loss of the last `steps` steps on all ranks; waits for the device, and starts a new sum."""
