@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+_SLOW_SECONDS = 5.0
+
 
 @dataclass
 class Meter:
@@ -31,6 +33,13 @@ class Meter:
         self.total_waited += self.waited
         self.training_seconds += seconds
         self.restart()
+
+    def so_far(self, global_batch: int) -> tuple[float, float]:
+        """(img/s, share of waiting) at the last reading, or where there was none yet in a slow run: since its start."""
+        seconds = time.perf_counter() - self.read
+        if self.images_per_second or seconds < _SLOW_SECONDS:
+            return self.images_per_second, self.waiting
+        return self.steps * global_batch / seconds, min(1.0, self.waited / seconds)
 
     def restart(self) -> None:
         """Leave out what was done since the last reading, such as an evaluation."""

@@ -118,7 +118,7 @@ class _Training:
         try:
             self.trainer.spread(self.micro_batch, self.view.size_at(self.step, self.images))
             if why_not is None:
-                self.trainer.forward = torch.compile(self.trainer.forward, dynamic=False)
+                self.trainer.compile()
             elif why_not:
                 notices.append(why_not)
             yield from (Notice(text=text) for text in notices)
@@ -288,7 +288,7 @@ class _Training:
     def _stepped(self, loss: float | None, lr: float) -> Stepped:
         t = self.recipe.train
         epoch, before = self._epoch_start()
-        rate = self.meter.images_per_second
+        rate, waiting = self.meter.so_far(t.global_batch)
         return Stepped(
             step=self.step,
             steps=self.steps,
@@ -300,7 +300,7 @@ class _Training:
             lr=lr,
             size=self.view.size_at(self.step - 1, self.images),
             images_per_second=rate,
-            waiting=self.meter.waiting,
+            waiting=waiting,
             eta_seconds=(self.steps - self.step) * t.global_batch / rate if rate else math.inf,
         )
 

@@ -39,6 +39,11 @@ def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float) ->
         yield _lines(console, verbose, seconds)
 
 
+def _say(console: Console, text: str) -> None:
+    """A line of its own, whatever the console makes of markup: names from outside may look like it."""
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
 def clock(seconds: float) -> str:
     """`1:02:03`, or `2:03` below an hour; `-:--` where it is not known."""
     if not math.isfinite(seconds):
@@ -109,13 +114,13 @@ def _finished(e: Finished) -> str:
 
 def _lines(console: Console, verbose: bool, seconds: float) -> Render:
     last = -math.inf
-    loss = math.nan
+    loss: float | None = None
 
     def show(event: Event) -> None:
         nonlocal last, loss
         text = _text(event, verbose)
         if text is not None:
-            console.print(text)
+            _say(console, text)
             return
         if isinstance(event, Stepped):
             loss = loss if event.loss is None else event.loss
@@ -124,14 +129,15 @@ def _lines(console: Console, verbose: bool, seconds: float) -> Render:
             return
         if isinstance(event, Stepped) and event.images_per_second:
             last = now
-            console.print(
+            _say(
+                console,
                 f"epoch {min(event.epoch, event.epochs):.2f}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
-                f"loss {loss:.4f}  lr {event.lr:.4g}  {event.images_per_second:,.0f} img/s  "
-                f"waiting {100 * event.waiting:.0f} %  {clock(event.eta_seconds)} left"
+                f"loss {_loss(loss, 4)}  lr {event.lr:.4g}  {event.images_per_second:,.0f} img/s  "
+                f"waiting {100 * event.waiting:.0f} %  {clock(event.eta_seconds)} left",
             )
         elif isinstance(event, Evaluating):
             last = now
-            console.print(f"evaluating: {event.images:,}/{event.total:,} images")
+            _say(console, f"evaluating: {event.images:,}/{event.total:,} images")
 
     return show
 
@@ -167,7 +173,7 @@ def _bar(console: Console, verbose: bool) -> Iterator[Render]:
             if text is not None:
                 if isinstance(event, Finished):
                     progress.stop()
-                progress.console.print(text)
+                _say(progress.console, text)
             match event:
                 case Stepped():
                     loss = loss if event.loss is None else event.loss
@@ -186,13 +192,17 @@ def _bar(console: Console, verbose: bool) -> Iterator[Render]:
         yield show
 
 
+def _loss(loss: float | None, digits: int) -> str:
+    return "-" if loss is None else f"{loss:.{digits}f}"
+
+
 def _where(e: Stepped) -> str:
     epoch = min(e.epochs, math.ceil(e.epoch)) or 1
     return f"epoch {epoch}/{e.epochs} step {e.epoch_step:,}/{e.epoch_steps:,}"
 
 
 def _figures(e: Stepped, loss: float | None) -> str:
-    parts = [f"loss {loss:.3f}" if loss is not None else "loss -.---", f"lr {e.lr:.3g}"]
+    parts = [f"loss {_loss(loss, 3)}", f"lr {e.lr:.3g}"]
     if e.images_per_second:
         parts += [f"{e.images_per_second:,.0f} img/s", f"wait {100 * e.waiting:.0f}%", f"ETA {clock(e.eta_seconds)}"]
     return " ".join(parts)
