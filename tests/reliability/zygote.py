@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 _LOOP = """
-import json, os, sys
+import json, os, resource, sys
 import resnetctl.cli.app as app
 import resnetctl.engine.train, resnetctl.engine.resume, resnetctl.engine.evaluate, resnetctl.report.render
 import rich.progress, torchvision, torch.distributed.elastic.multiprocessing.errors
@@ -26,6 +26,8 @@ for line in sys.stdin:
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(fd, n)
         os.environ.update(order["env"])
+        for name, most in order["limits"].items():
+            resource.setrlimit(getattr(resource, name), (most, most))
         os.chdir(order["cwd"])
         code = 70
         try:
@@ -95,13 +97,14 @@ class Zygote:
         )
         self._folder, self._count = folder, 0
 
-    def start(self, *args: object, cwd: Path | None = None, **env: str) -> Command:
+    def start(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
         self._count += 1
         out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
         order = {
             "args": [str(a) for a in args],
             "env": env,
-            "cwd": str(cwd or self._folder),
+            "limits": limits or {},
+            "cwd": str(self._folder),
             "out": str(out),
             "err": str(err),
         }
@@ -109,10 +112,14 @@ class Zygote:
         self._process.stdin.flush()
         return Command(self, int(self.answer()), out, err)
 
-    def run(self, *args: object, **env: str) -> Command:
-        command = self.start(*args, **env)
+    def run(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
+        command = self.start(*args, limits=limits, **env)
         command.wait()
         return command
+
+    def memory(self) -> int:
+        """Bytes of address space."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[0]) * 4096
 
     def answer(self) -> str:
         return self._process.stdout.readline()
