@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,9 @@ def extract(data_root: Path, indexes: Mapping[str, Path], workers: int, progress
     for split, path in indexes.items():
         index = Index(path)
         total += int(index.size.sum())
+        for name in index.info.classes:  # those without an image too: a label is the place among all
+            with _folder(data_root, parts_of(f"{split}/{name}")):
+                pass
         jobs += [
             _Job(index=path, target=data_root, split=split, start=start, stop=min(start + _CHUNK, len(index)))
             for start in range(0, len(index), _CHUNK)
@@ -68,16 +71,23 @@ def _write_files(job: _Job) -> None:
 def write_file(root: Path, relative: str, index: Index, i: int, size: int) -> None:
     """Sample i to `root`/`relative`, unless a file of its size is there already."""
     *folders, name = parts_of(relative)
+    with _folder(root, folders) as fd:
+        if not _is_there(name, fd, size, root / relative):
+            _write(name, fd, index.read(i))
+
+
+@contextlib.contextmanager
+def _folder(root: Path, folders: list[str]) -> Iterator[int]:
+    """A descriptor of the folder that many steps below `root`, made where it is not there."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o755, dir_fd=fd)
-            inner = _open_folder(folder, fd, root / relative)
+            inner = _open_folder(folder, fd, root.joinpath(*folders))
             os.close(fd)
             fd = inner
-        if not _is_there(name, fd, size, root / relative):
-            _write(name, fd, index.read(i))
+        yield fd
     finally:
         os.close(fd)
 

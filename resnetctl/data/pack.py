@@ -148,7 +148,7 @@ def pack(
         for split, each in pieces.items()
         for number, piece in enumerate(each)
     ]
-    left = [job for job in jobs if not _index_of(job.path).is_file()]
+    left = [job for job in jobs if not (job.path.is_file() and _index_of(job.path).is_file())]
     total = sum(job.piece.bytes for job in jobs) // _MB
     before = sum(job.piece.bytes for job in jobs) - sum(job.piece.bytes for job in left)
 

@@ -111,7 +111,7 @@ def test_flat_val_with_the_devkit_beside_it_or_nothing_at_all(held: Holding, tmp
 def test_flat_val_images_of_unknown_label_are_refused(held: Holding, tmp_path: Path) -> None:
     root = held.flat(tmp_path / "in")
     shutil.copy(root / "val" / held.val[0][0], root / "val" / "holiday.JPEG")
-    with pytest.raises(DataError, match="nothing says what holiday.JPEG"):
+    with pytest.raises(DataError, match=r"nothing says what holiday\.JPEG"):
         prepare(tmp_path / "data", root, allow_incomplete=True)
 
 
