@@ -267,7 +267,7 @@ class Index:
                 head[key] = tuple(map(int if key == "quarantined" else str, head[key]))
             self.info = IndexInfo(**head)
             self._check(arrays)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise _damaged(path, str(error)) from error
         count = len(arrays["label"]) - (0 if whole else len(self.info.quarantined))
         if not count:
@@ -313,6 +313,8 @@ class Index:
             raise ValueError("quarantined out of range")
         if len(self.info.class_names) != len(self.info.classes) or self.info.split not in SPLITS:
             raise ValueError("class names do not match classes")
+        if not isinstance(self.info.root, str):
+            raise TypeError("root is no path")
 
     def __len__(self) -> int:
         return len(self.label)
@@ -377,9 +379,9 @@ class Index:
         c, length = int(self.container[i]), int(self.length[i])
         try:
             data = self._pread(c, int(self.offset[i]), length)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
             raise DataError(
-                f"cannot read {printable(self.container_path(c))}: {error.strerror}",
+                f"cannot read {printable(self.container_path(c))}: {getattr(error, 'strerror', error)}",
                 hint="was the data set moved? run resnetctl prepare again",
             ) from error
         if len(data) != length:

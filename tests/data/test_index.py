@@ -1,0 +1,420 @@
+"""The index: sorted, the same however the data are held, mapped, and never believed when damaged."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file as plain_load_file
+
+from resnetctl.data.index import (
+    DEFLATED,
+    MAX_SAMPLE_BYTES,
+    UNKNOWN_CRC,
+    Index,
+    IndexBuilder,
+    IndexInfo,
+    Record,
+    index_path,
+    with_findings,
+)
+from resnetctl.errors import DataError
+from tests.fixtures.small_index import pictures, write_index
+
+INFO = IndexInfo(split="train", source="folder", root=".", classes=("a", "b"), class_names=("Ah", "Bee"))
+RECORDS = [
+    Record("b/2.jpg", "one.tar", 512, 100, 1, 30, 40, crc32=7),
+    Record("a/10.jpg", "one.tar", 1024, 200, 0, 31, 41),
+    Record("b/1.jpg", "two.zip", 0, 50, 1, 32, 42, DEFLATED, 0xFFFFFFFF, 500),
+    Record("a/9.jpg", "two.zip", 1 << 40, 300, 0),
+    Record("a/\udcff\n[/].jpg", "three", 5, 0, 0),
+]
+SORTED = [RECORDS[1], RECORDS[3], RECORDS[4], RECORDS[2], RECORDS[0]]
+
+
+def build(path: Path, records=RECORDS, info=INFO) -> Index:
+    builder = IndexBuilder()
+    for record in records:
+        builder.add(record)
+    builder.write(path, info)
+    return Index(path)
+
+
+def test_records_come_back_sorted_by_label_and_name(tmp_path):
+    index = build(tmp_path / "x")
+    assert list(index) == [r._replace(size=r.length if r.size < 0 else r.size) for r in SORTED]
+    assert len(index) == 5
+    assert index.label.tolist() == [0, 0, 0, 1, 1]
+    assert index.containers == 3
+    assert index.info == replace(
+        INFO, fingerprint=index.info.fingerprint, whole_fingerprint=index.info.whole_fingerprint
+    )
+
+
+def test_the_file_is_plain_safetensors_of_a_few_bytes_a_sample(tmp_path):
+    build(tmp_path / "x", [Record(f"a/n01440764_{i}.JPEG", "t.tar", i * 1000, 900, 0) for i in range(5000)])
+    columns = plain_load_file(tmp_path / "x")
+    assert columns["offset"].tolist() == Index(tmp_path / "x").offset.tolist()
+    assert (tmp_path / "x").stat().st_size < 5000 * 90
+
+
+@given(st.randoms())
+@settings(deadline=None, max_examples=30)
+def test_the_order_in_which_a_source_lists_its_samples_changes_nothing(tmp_path_factory, rng: random.Random):
+    folder = tmp_path_factory.mktemp("order")
+    shuffled = RECORDS[:]
+    rng.shuffle(shuffled)
+    first, second = build(folder / "a"), build(folder / "b", shuffled)
+    assert list(first) == list(second)
+    assert first.info == second.info
+
+
+def test_the_fingerprint_is_that_of_the_pictures_not_of_where_they_lie(tmp_path):
+    def fingerprint(records, info=INFO):
+        return build(tmp_path / "x", records, info).info.fingerprint
+
+    first = fingerprint(RECORDS)
+    moved = [r._replace(container=f"{i}.tar", offset=i, crc32=UNKNOWN_CRC) for i, r in enumerate(RECORDS)]
+    assert fingerprint(moved, replace(INFO, source="pack", root="/elsewhere", notes=("x",))) == first
+    stored = [r._replace(method=0, length=500, size=-1) if r.method else r for r in RECORDS]
+    assert fingerprint(stored) == first
+    others = [
+        RECORDS[1:],
+        [RECORDS[0]._replace(name="b/3.jpg"), *RECORDS[1:]],
+        [RECORDS[0]._replace(length=101), *RECORDS[1:]],
+        [RECORDS[0]._replace(label=0), *RECORDS[1:]],
+    ]
+    found = [fingerprint(records) for records in others]
+    found.append(fingerprint(RECORDS, replace(INFO, classes=("a", "c"))))
+    assert len({first, *found}) == 6
+
+
+def test_no_sample_and_two_of_one_name_are_refused(tmp_path):
+    with pytest.raises(DataError, match="the train split has no images"):
+        build(tmp_path / "x", [])
+    with pytest.raises(DataError, match=r"holds a/\\udcff\\n\[/\]\.jpg twice"):
+        build(tmp_path / "x", [*RECORDS, RECORDS[4]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_is_replaced_as_a_whole_while_another_process_reads_it(tmp_path):
+    path = tmp_path / "x"
+    old = build(path)
+    before = list(old)
+    build(path, RECORDS[:2])
+    assert list(old) == before
+    assert len(Index(path)) == 2
+
+
+def test_containers_are_found_beside_the_index_or_where_it_says(tmp_path):
+    inside = build(tmp_path / "x", info=replace(INFO, root="sub/../images"))
+    assert inside.container_path(0) == tmp_path / "images" / "one.tar"
+    outside = build(tmp_path / "x", info=replace(INFO, root="/srv/images"))
+    assert outside.container_path(1) == Path("/srv/images/two.zip")
+
+
+def test_counts_and_bytes_of_a_builder():
+    builder = IndexBuilder()
+    for record in RECORDS:
+        builder.add(record)
+    assert builder.class_counts(3).tolist() == [3, 2, 0]
+    assert builder.total_bytes() == 650
+    assert list(builder.names_and_labels()) == [(r.name, r.label) for r in RECORDS]
+
+
+def test_a_builder_can_be_divided(tmp_path):
+    builder = IndexBuilder()
+    for record in RECORDS:
+        builder.add(record)
+    first, second = builder.divide(lambda name, label: label == 1)
+    first.write(tmp_path / "first", INFO)
+    second.write(tmp_path / "second", INFO)
+    together = [*Index(tmp_path / "first"), *Index(tmp_path / "second")]
+    assert together == list(build(tmp_path / "x"))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_samples_are_read_from_inside_a_container(method, tmp_path):
+    files = {"a/1": b"", "a/2": b"x" * 5000, "b/3": os.urandom(3000)}
+    records = []
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+        for info in archive.infolist():
+            offset = info.header_offset + 30 + len(info.filename)
+            label = "ab".index(info.filename[0])
+            size = info.file_size
+            records.append(
+                Record(info.filename, "z.zip", offset, info.compress_size, label, 0, 0, info.compress_type, size=size)
+            )
+    index = build(tmp_path / "x", records)
+    assert [index.read(i) for i in range(3)] == list(files.values())
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("stored", "size"),
+    [
+        (deflated(b"x" * 1000), 999),
+        (deflated(b"x" * 1000), 1001),
+        (deflated(b"x" * 1000)[:-3], 1000),
+        (b"\xff" * 20, 1000),
+        (deflated(bytes(50_000_000)), 10),  # a bomb: 48 KB become 48 MB
+    ],
+)
+def test_deflated_bytes_that_are_not_what_they_claim_are_refused(stored, size, tmp_path):
+    (tmp_path / "z").write_bytes(stored)
+    index = build(tmp_path / "x", [Record("a/1", "z", 0, len(stored), 0, 0, 0, DEFLATED, size=size)])
+    with pytest.raises(DataError, match="cannot be decompressed"):
+        index.read(0)
+
+
+def test_a_container_that_was_cut_moved_or_replaced_by_a_folder(tmp_path):
+    files = pictures(1, 1)
+    (name,) = files
+    path = write_index(tmp_path, files)
+    picture = tmp_path / "train" / name
+    data = picture.read_bytes()
+    picture.write_bytes(data[:-1])
+    with pytest.raises(DataError, match="ends before") as cut:
+        Index(path).read(0)
+    assert "prepare" in cut.value.hint
+    picture.unlink()
+    with pytest.raises(DataError, match="No such file") as gone:
+        Index(path).read(0)
+    assert "prepare" in gone.value.hint
+    picture.mkdir()
+    with pytest.raises(DataError, match="cannot read"):
+        Index(path).read(0)
+
+
+@pytest.mark.parametrize("count", [600, 4200])
+def test_descriptors_do_not_run_out(count, tmp_path):
+    """More containers than a process may hold open at the usual limits of 256 or 1024."""
+    (tmp_path / "files").mkdir()
+    for i in range(count):
+        (tmp_path / "files" / str(i)).write_bytes(str(i).encode())
+    build(tmp_path / "x", [Record(f"a/{i:05d}", f"files/{i}", 0, len(str(i)), 0) for i in range(count)])
+    index = Index(tmp_path / "x")
+    assert [index.read(i) for i in range(count)] == [str(i).encode() for i in range(count)]
+    assert len(list(Path("/proc/self/fd").iterdir())) < 700
+    assert index.read(0) == b"0"
+
+
+def test_an_index_opened_before_a_fork_reads_in_both(tmp_path):
+    files = pictures(2, 5)
+    index = Index(write_index(tmp_path, files))
+    expected = [index.read(i) for i in range(10)]
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            whole = all([index.read(i) for i in range(10)] == expected for _ in range(50))
+            os._exit(0 if whole else 1)
+        children.append(child)
+    for _ in range(50):
+        assert [index.read(i) for i in range(10)] == expected
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+
+
+def test_300_000_samples_open_at_once(tmp_path):
+    """The columns are mapped, not read: a worker costs no copy of them."""
+    count = 300_000
+    builder = IndexBuilder()
+    for i in range(count):
+        builder.add(Record(f"a/n01440764_{i:08d}.JPEG", "t.tar", i << 10, 1000, 0, 375, 500))
+    path = index_path(tmp_path, "train")
+    builder.write(path, INFO)
+    Index(path)
+    began = time.perf_counter()
+    index = Index(path)
+    assert time.perf_counter() - began < 0.2
+    assert index[123_456].name == "a/n01440764_00123456.JPEG"
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------
+
+
+def quarantine(path: Path, numbers: list[int]) -> Index:
+    whole = Index(path, whole=True)
+    marked = np.zeros(len(whole), bool)
+    marked[numbers] = True
+    _, data = with_findings(whole, whole.crc32, marked)
+    path.write_bytes(data)
+    return Index(path)
+
+
+def test_samples_in_quarantine_are_left_out_and_kept(tmp_path):
+    everything = list(build(tmp_path / "x"))
+    before = Index(tmp_path / "x").info.fingerprint
+    index = quarantine(tmp_path / "x", [1, 3])
+    assert list(index) == [everything[i] for i in (0, 2, 4)]
+    assert index.quarantined == 2
+    whole = Index(tmp_path / "x", whole=True)
+    assert list(whole) == [everything[i] for i in (0, 2, 4, 1, 3)]
+    assert whole.file_order.tolist() == [0, 2, 4, 1, 3]
+    assert index.info.whole_fingerprint == before
+    # as if they had never been there
+    builder = IndexBuilder()
+    for i in (0, 2, 4):
+        builder.add(everything[i])
+    assert builder.encode(INFO)[0].fingerprint == index.info.fingerprint != before
+
+
+def test_an_empty_quarantine_gives_the_same_bytes(tmp_path):
+    build(tmp_path / "x")
+    before = (tmp_path / "x").read_bytes()
+    quarantine(tmp_path / "x", [0, 4])
+    assert (tmp_path / "x").read_bytes() != before
+    quarantine(tmp_path / "x", [])
+    assert (tmp_path / "x").read_bytes() == before
+
+
+def test_everything_in_quarantine_is_an_error_with_a_hint(tmp_path):
+    build(tmp_path / "x")
+    with pytest.raises(DataError, match="every image of the train split is in quarantine") as caught:
+        quarantine(tmp_path / "x", [0, 1, 2, 3, 4])
+    assert "verify" in caught.value.hint
+    assert len(Index(tmp_path / "x", whole=True)) == 5
+
+
+# --- damage -----------------------------------------------------------------------------------------------------
+
+
+def test_no_index_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="no index at") as caught:
+        Index(tmp_path / "gone")
+    assert caught.value.hint == "run: resnetctl prepare"
+    with pytest.raises(DataError, match="cannot read"):
+        Index(tmp_path)
+
+
+def test_a_cut_index_is_refused(tmp_path):
+    build(tmp_path / "x")
+    data = (tmp_path / "x").read_bytes()
+    for length in range(0, len(data), 7):
+        (tmp_path / "x").write_bytes(data[:length])
+        with pytest.raises(DataError, match="not a readable index"):
+            Index(tmp_path / "x")
+
+
+def changed(path: Path, **values: object) -> Path:
+    """The index at `path` with other values in its JSON head."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    head = json.loads(header["__metadata__"]["resnetctl"]) | values
+    header["__metadata__"]["resnetctl"] = json.dumps({k: v for k, v in head.items() if v != "left out"})
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"format": 1},
+        {"format": "left out"},
+        {"classes": ["a"]},
+        {"classes": "ab"},
+        {"classes": None},
+        {"class_names": ["a", "b", "c"]},
+        {"split": "test"},
+        {"split": ["train"]},
+        {"root": None},
+        {"root": 5},
+        {"root": "left out"},
+        {"more": 1},
+        {"quarantined": [5]},
+        {"quarantined": [-1]},
+        {"quarantined": [1, 0]},
+        {"quarantined": [1, 1]},
+        {"quarantined": [float("inf")]},
+        {"quarantined": 1},
+    ],
+    ids=str,
+)
+def test_a_head_that_makes_no_sense_is_refused(values, tmp_path):
+    build(tmp_path / "x")
+    Index(changed(tmp_path / "x"))  # as it is it can be read
+    with pytest.raises(DataError):
+        Index(changed(tmp_path / "x", **values))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("a/1", "t", 0, 10, 2),
+        Record("a/1", "t", 0, 10, -1),
+        Record("a/1", "t", -1, 10, 0),
+        Record("a/1", "t", 0, MAX_SAMPLE_BYTES + 1, 0),
+        Record("a/1", "t", 0, -5, 0),
+        Record("a/1", "t", 0, 5, 0, size=MAX_SAMPLE_BYTES + 1),
+    ],
+)
+def test_numbers_out_of_range_are_refused(record, tmp_path):
+    with pytest.raises(DataError, match="out of range"):
+        build(tmp_path / "x", [record])
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> tuple[Path, bytes]:
+    path = write_index(tmp_path_factory.mktemp("damaged"), pictures(2, 2))
+    return path, path.read_bytes()
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
+@settings(deadline=None, max_examples=400)
+def test_any_change_of_the_bytes_gives_an_index_or_a_data_error(real, changes, in_the_head):
+    path, data = real
+    damaged = bytearray(data)
+    limit = 8 + int.from_bytes(data[:8], "little") if in_the_head else len(data)
+    for at, value in changes:
+        damaged[at % limit] = value
+    path.write_bytes(damaged)
+    try:
+        index = Index(path)
+        records = list(index)
+    except DataError:
+        return
+    assert len(records) == len(index) <= 4
+    for i in range(len(index)):
+        with contextlib.suppress(DataError):
+            index.read(i)
+
+
+def test_names_of_any_bytes_come_back(tmp_path):
+    names = sorted(bytes([b]) for b in range(1, 256) if b != ord("/"))
+    index = build(tmp_path / "x", [Record("a/" + os.fsdecode(n), os.fsdecode(n), 0, 1, 0) for n in names])
+    assert [os.fsencode(index.name(i))[2:] for i in range(len(names))] == names
+    assert [os.fsencode(index.container_name(int(index.container[i]))) for i in range(len(names))] == names
+
+
+def test_opening_an_index_needs_no_torch(tmp_path):
+    path = write_index(tmp_path, pictures(1, 1))
+    program = f"""
+import sys
+from pathlib import Path
+from resnetctl.data.index import Index
+assert len(Index(Path({str(path)!r})).read(0)) > 100
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
