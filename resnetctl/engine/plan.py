@@ -18,7 +18,7 @@ from resnetctl.data.order import total_steps
 from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
 from resnetctl.engine.trainer import choose_micro_batch
 from resnetctl.progress import Progress, silent
-from resnetctl.recipe import Recipe
+from resnetctl.recipe import Override, Recipe, change_recipe
 
 _SPARE = 1.15  # a loader this much faster than the model hides its own unevenness
 _KEEPS_UP = 1.05
@@ -164,25 +164,32 @@ def _measure_largest(
             return model, chosen
         fits = int(_USED * _memory_free(device) / model.memory_bytes * chosen)
         return model, max((n for n in divisors if n <= fits), default=1)
-    largest, best = 0, None
-    for n in divisors:
-        if n < min(chosen, 16):
-            continue
-        try:
-            tried = measure_model(recipe, classes, device=device, seconds=0.1, micro_batch=n, progress=progress)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+    # without compiling, which takes a minute for each and does not need more memory
+    plain = change_recipe(recipe, [Override("train.compile", "off", "plan")])
+    largest = 0
+    for n in (n for n in divisors if n >= min(chosen, 16)):
+        progress(f"micro-batch {n}", 0, None)
+        if not _fits(plain, classes, device, n):
             break
         largest = n
-        if n <= chosen:
-            best = tried.micro_batch
+    torch.cuda.empty_cache()
+    best = max((n for n in divisors if n <= min(chosen, largest)), default=1)
     model = measure_model(recipe, classes, device=device, seconds=seconds, micro_batch=best, progress=progress)
-    return model, largest or model.micro_batch
+    return model, largest or best
+
+
+def _fits(recipe: Recipe, classes: int, device: torch.device, micro_batch: int) -> bool:
+    try:
+        measure_model(recipe, classes, device=device, seconds=0.1, micro_batch=micro_batch)
+    except torch.OutOfMemoryError:
+        return False
+    return True
 
 
 def _memory_free(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and not in use
+        return torch.cuda.mem_get_info(device)[0] + held
     return hardware.memory().available_bytes
 
 

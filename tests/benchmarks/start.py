@@ -1,6 +1,6 @@
 """Seconds from the start of `resnetctl train` to its first step, on an index of 1.28 million images.
 
-`python -m tests.benchmarks.start FOLDER` prints JSON; every image is one of a few photographs, so no ImageNet is needed.
+`python -m tests.benchmarks.start FOLDER` prints JSON; every image is one of a few photographs: no ImageNet is needed.
 """
 
 from __future__ import annotations

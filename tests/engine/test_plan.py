@@ -64,3 +64,19 @@ def test_the_step_is_measured_with_its_memory():
     weights = 11_181_642 * 4
     assert found.checkpoint_bytes == pytest.approx(2 * weights, rel=0.01)
     assert dataclasses.asdict(found)["precision"] in ("bfloat16", "float32")
+
+
+def test_the_largest_micro_batch_is_found_by_trial(monkeypatch):
+    tried = []
+
+    def measure(recipe, classes, *, device, seconds, micro_batch=None, progress=None):
+        tried.append((micro_batch, recipe.train.compile))
+        if micro_batch > 64:
+            raise torch.OutOfMemoryError
+        return micro_batch
+
+    monkeypatch.setattr(plan, "measure_model", measure)
+    recipe = load_recipe("small", overrides=[Override("train.global_batch", 512, "test")])
+    model, largest = plan._measure_largest(recipe, 10, torch.device("cuda"), 1.0, lambda *_: None)
+    assert (model, largest) == (64, 64), "the step is measured with what fits, though training would have taken 256"
+    assert tried == [(16, "off"), (32, "off"), (64, "off"), (128, "off"), (64, "auto")]
