@@ -29,7 +29,7 @@ def version() -> str | None:
 
 
 def choose_decoder(wanted: str) -> str:
-    """The decoder to use: `auto` takes nvimgcodec where it is installed, else torchvision. UsageError where it is not."""
+    """The decoder to use: `auto` takes nvimgcodec where it is installed. UsageError where it is wanted and is not."""
     if wanted == "torchvision" or (wanted == "auto" and version() is None):
         return "torchvision"
     if version() is None:
