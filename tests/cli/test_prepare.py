@@ -105,3 +105,55 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     assert running.returncode == 130
     assert "Traceback" not in err
     assert [p.name for p in (tmp_path / "data").iterdir()] == [".lock"]
+
+
+def test_pack_then_train_on_the_shards_alone(cli, tmp_path: Path) -> None:
+    cli("prepare", "--source", "sample", "--data", "made")
+    done = cli("prepare", "made", "--source", "sample", "--pack", "--shard-size", "700", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[:4] == ["train", "2000", "10", "shards"]
+    assert "packing (MB)" in done.stderr
+    (tmp_path / "made").rename(tmp_path / "gone")
+    shards = sorted(p.name for p in (tmp_path / "data" / "shards").glob("*.tar"))
+    assert shards == ["train-00000.tar", "train-00001.tar", "train-00002.tar", "val-00000.tar"]
+    assert cli("verify", "--archives", "-q").returncode == 0
+    trained = cli("train", "--max-steps", "2", "--batch-size", "16", "--workers", "1", "--device", "cpu")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["recipe"] == "small"
+
+
+def test_extract_then_train(cli, tmp_path: Path) -> None:
+    official(WNIDS).write(tmp_path / "in")
+    done = cli("prepare", "in", "--extract")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "data" / "train").rglob("*.JPEG"))) == 12
+    again = cli("prepare")
+    assert again.stdout.splitlines()[1].split()[:4] == ["train", "12", "4", "folder"]
+
+
+def test_a_val_split_is_drawn(cli, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for n in range(10):
+            (tmp_path / "pets" / name / f"{n}.jpg").write_bytes(jpeg(n))
+    bare = cli("prepare", "pets")
+    assert bare.returncode == 0
+    assert "--val-fraction 0.1" in bare.stderr
+    done = cli("prepare", "pets", "--val-fraction", "0.2", "--seed", "1", "--json")
+    assert json.loads(done.stdout)["splits"]["val"]["images"] == 4
+    assert "drawn with seed 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--pack", "--extract"), "exclude each other"),
+        (("--max-side", "200"), "belong to --pack"),
+        (("--val-fraction", "0"), "would leave val empty"),
+        (("--val-fraction", "0.9"), "0.0<=x<=0.5"),
+    ],
+)
+def test_flags_that_do_not_fit(cli, args: tuple[str, ...], text: str) -> None:
+    done = cli("prepare", "--source", "sample", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert text in done.stderr

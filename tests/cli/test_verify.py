@@ -55,3 +55,40 @@ def test_json_lists_all_of_them(cli, tmp_path: Path) -> None:
         "reason": "it is text, not an image",
     }
     assert {check["name"] for check in document["checks"] if not check["ok"]} == {"train images"}
+
+
+def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
+    for split, count in (("train", 12), ("val", 4)):
+        for k, name in enumerate(("cat", "dog")):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for n in range(count):
+                (tmp_path / "data" / split / name / f"{n}.jpg").write_bytes(jpeg(100 * k + n, 40, 40))
+    (tmp_path / "data/train/cat/3.jpg").write_bytes(b"<html>")
+    (tmp_path / "data/val/dog/1.jpg").write_bytes(b"")
+    assert cli("prepare").returncode == 0
+    assert cli("verify", "--workers", "0").returncode == 3
+    assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 2
+    common = ("--workers", "0", "--device", "cpu")
+    trained = cli("train", "--max-steps", "2", "--batch-size", "8", "--arch", "resnet18", *common)
+    assert trained.returncode == 0, trained.stderr
+    assert "could not be read" not in trained.stderr
+    refused = cli("eval", *common)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "1 val images are in quarantine" in refused.stderr
+    done = cli("eval", "--skip-quarantined", "--json", *common)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["images"], document["quarantined"], document["unreadable"]) == (7, 1, 0)
+
+
+def test_an_override_belongs_to_archives(cli) -> None:
+    done = cli("verify", "--accept-archives")
+    assert done.returncode == 2
+    assert "--archives" in done.stderr
+
+
+def test_a_quick_look(cli, tmp_path: Path) -> None:
+    cli("prepare", "--source", "sample")
+    done = cli("verify", "--sample", "20", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["images"] == 40
