@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from resnetctl.errors import ResnetctlError, printable
@@ -32,12 +32,15 @@ def fault_point(name: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trace(line: str) -> None:
-    """Append `line` to the file that RESNETCTL_TRACE names, for tests that want to know what was done when."""
+def trace(line: Callable[[], str]) -> None:
+    """Append a line to the file that RESNETCTL_TRACE names, for tests that want to know what was done when.
+
+    Without that variable nothing is called or written.
+    """
     path = os.environ.get("RESNETCTL_TRACE")
     if path is not None:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(line() + "\n")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, options
-from resnetctl.errors import DataError
+from resnetctl.errors import DataError, some
 
 if TYPE_CHECKING:
     from resnetctl.engine.evaluator import Result
@@ -58,7 +58,7 @@ def eval_(
                 progress("evaluating", event.images, event.total)
     assert result is not None
     if result.unreadable:
-        names = ", ".join(index.name(i) for i in result.unreadable[:5])
+        names = some([index.name(i) for i in result.unreadable])
         console.warn(f"{len(result.unreadable)} images could not be read and count as wrong: {names}")
     _show(result, path, index.quarantined, as_json)
 

@@ -54,10 +54,19 @@ def evaluate_checkpoint(
         EvalBatches(eval_view(recipe, index, device)),
         Normalise(recipe.data.mean, recipe.data.std, device),
         device=device,
-        precision=choose_precision(recipe.train.precision, device),
+        precision=_precision(recipe.train.precision, device, notice),
         flip_average=recipe.data.val_flip_average,
         workers=workers,
+        timeout=recipe.data.timeout_seconds,
     )
+
+
+def _precision(trained: str, device: torch.device, notice: Callable[[str], None]) -> torch.dtype:
+    """That of the recipe, where this device has it."""
+    if trained == "fp16" and device.type != "cuda":
+        notice("the run computed in fp16, which needs a CUDA device: this is measured in fp32")
+        return torch.float32
+    return choose_precision(trained, device)
 
 
 def _load(model: torch.nn.Module, checkpoint: Checkpoint) -> None:

@@ -127,7 +127,10 @@ class _Training:
         except (RuntimeError, MemoryError) as error:
             share = self.recipe.train.global_batch // self.group.size
             size = self.view.size_at(self.step, self.images)
-            raise out_of_memory(error, self.micro_batch, share, size) or error from error
+            explained = out_of_memory(error, self.micro_batch, share, size)
+            if explained is None:
+                raise
+            raise explained from error
 
     def _started(self, compiled: bool) -> Started:
         job, t = self.job, self.recipe.train
@@ -200,7 +203,7 @@ class _Training:
         lr = self._lr(self.step)
         timed = Timed(batches)
         self.unreadable_now = self.trainer.step(timed, self.view.micro_batches, lr)
-        self._trace()
+        trace(self._samples)
         self.step += 1
         self.meter.steps += 1
         self.meter.waited += timed.seconds
@@ -211,11 +214,14 @@ class _Training:
         if t.running_loss_every:
             yield from self._running_loss()
 
-    def _trace(self) -> None:
+    def _samples(self) -> str:
+        """What this rank sees in this step, a line for each micro-batch."""
+        lines = []
         for n in range(self.view.micro_batches):
             epoch, sample = self.batches.samples(self.step * self.view.micro_batches + n)
             where = f"step {self.step} rank {self.group.rank} part {n}"
-            trace(f"{where} epochs {epoch.tolist()} samples {sample.tolist()}")
+            lines.append(f"{where} epochs {epoch.tolist()} samples {sample.tolist()}")
+        return "\n".join(lines)
 
     def _read_loss(self, lr: float) -> float:
         loss = self.trainer.take_loss(self.step - self.last_read)
@@ -311,9 +317,10 @@ class _Training:
             return False
         if self.step == self.steps:
             return True
-        epoch, _ = self._epoch_start()
-        ended = self.step == epoch_end(epoch, self.images, self.recipe.train.global_batch)
-        return ended and (epoch + 1) % self.recipe.train.eval_every_epochs == 0
+        batch, every = self.recipe.train.global_batch, self.recipe.train.eval_every_epochs
+        # one step can end several epochs of a small data set
+        before, after = (self.step - 1) * batch // self.images, self.step * batch // self.images
+        return after // every > before // every
 
     def _evaluate(self) -> Iterator[Event]:
         assert self.job.val is not None
