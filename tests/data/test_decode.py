@@ -122,7 +122,7 @@ def test_a_cut_png_is_refused():
     ids=["empty", "zeros", "html", "html after SOI", "eps", "gif", "no frame"],
 )
 def test_what_is_no_picture_is_refused(data):
-    with pytest.raises(DataError, match="not an image that can be read: (unknown kind|empty file|.*[Tt]runcated)"):
+    with pytest.raises(DataError, match=r"not an image that can be read: (unknown kind|empty file|.*[Tt]runcated)"):
         decode(data)
 
 
