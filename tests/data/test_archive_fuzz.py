@@ -1,18 +1,26 @@
 """Archives with changed bytes give records inside the file, or one clean DataError; nothing else, and quickly."""
 
 import contextlib
+import resource
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resnetctl.data import imagenet
+from resnetctl.data import imagenet, vallabels
+from resnetctl.data.copying import Copying
+from resnetctl.data.dataset import load_dataset
 from resnetctl.data.devkit import read_devkit
+from resnetctl.data.index import MAX_SAMPLE_BYTES, Index
+from resnetctl.data.pack import Packing
+from resnetctl.data.prepare import prepare
+from resnetctl.data.quarantine import BadImage, encode_quarantine, read_quarantine
 from resnetctl.data.sources import official, source_module
 from resnetctl.data.zipindex import zip_members
 from resnetctl.errors import DataError
 from resnetctl.progress import silent
+from tests.fixtures.holdings import Holding
 from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL
 from tests.fixtures.imagenet_archives import official as made_official
 
@@ -118,10 +126,130 @@ def test_zip(tmp_path: Path) -> None:
     check()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What is changed below, whole: Kaggle's zip and lists, a parquet file, an index, the files of packed shards."""
+    folder = tmp_path_factory.mktemp("whole")
+    held = Holding()
+    held.train = {wnid: files[:2] for wnid, files in list(held.train.items())[:4]}
+    held.val = [v for v in held.val if v[1] in held.train][:8]
+    data = folder / "data"
+    packing = Copying(packing=Packing(shard_size=10))
+    prepare(data, held.flat(folder / "flat"), allow_incomplete=True, copying=packing)
+    held.parquet(folder / "hf", 1)
+    return {
+        "kaggle": held.kaggle_zip(folder / "a.zip").read_bytes(),
+        "solution": held.solution().encode(),
+        "parquet": (folder / "hf/data/train-00000-of-00001.parquet").read_bytes(),
+        "index": (data / "train.index.safetensors").read_bytes(),
+        "pack": (data / "shards/pack.json").read_bytes(),
+        "dataset": (data / "dataset.json").read_bytes(),
+        "quarantine": encode_quarantine([BadImage("train", "a/b", "c", "d")] * 9),
+    }
+
+
+def check_kaggle(data: bytes, folder: Path) -> None:
+    (folder / "a.zip").write_bytes(data)
+    held = source_module("kaggle").open_source(folder / "a.zip", folder, "kaggle", silent)
+    for records in held.splits.values():
+        for record in records(silent):
+            assert 0 <= record.offset <= record.offset + record.length <= len(data)
+            assert 0 <= record.label < len(held.classes)
+            assert record.name.split("/")[0] == held.classes[record.label]
+            assert record.container == "a.zip"
+            assert record.size <= MAX_SAMPLE_BYTES
+
+
+def check_solution(data: bytes, folder: Path) -> None:
+    labels = vallabels.from_solution(data, "x")
+    assert all(map(imagenet.WNID.fullmatch, labels.wnids.values()))
+
+
+def check_parquet(data: bytes, folder: Path) -> None:
+    path = folder / "train-00000-of-00001.parquet"
+    path.write_bytes(data)
+    piece = source_module("parquet").open_source(folder, folder, "parquet", silent).pieces["train"][0]
+    for sample in piece.samples():
+        assert imagenet.wnids()[sample.label] == sample.name.split("/")[0]
+
+
+def check_index(data: bytes, folder: Path) -> None:
+    path = folder / "train.index.safetensors"
+    path.write_bytes(data)
+    index = Index(path, whole=True)
+    for i in range(len(index)):
+        assert index[i].label < len(index.info.classes)
+        with contextlib.suppress(DataError):
+            index.read(i)
+    with contextlib.suppress(DataError):
+        assert len(Index(path)) + index.quarantined == len(index)
+
+
+def check_pack(data: bytes, folder: Path) -> None:
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / "shards" / "pack.json").write_bytes(data)
+    held = source_module("shards").open_source(folder, folder, "shards", silent)
+    for records in held.splits.values():
+        assert list(records(silent)) == []
+
+
+def check_dataset(data: bytes, folder: Path) -> None:
+    (folder / "dataset.json").write_bytes(data)
+    dataset = load_dataset(folder)
+    for split in dataset.fingerprints:
+        with contextlib.suppress(DataError):
+            dataset.open(split)
+
+
+def check_quarantine(data: bytes, folder: Path) -> None:
+    (folder / "quarantine.jsonl").write_bytes(data)
+    assert all(isinstance(text, str) for bad in read_quarantine(folder) for text in bad)
+
+
+CHECKS = {
+    "kaggle": check_kaggle,
+    "solution": check_solution,
+    "parquet": check_parquet,
+    "index": check_index,
+    "pack": check_pack,
+    "dataset": check_dataset,
+    "quarantine": check_quarantine,
+}
+
+
+def check_changed(whole: dict[str, bytes], name: str, folder: Path, examples: int) -> None:
+    """Changed bytes give what is sound or a DataError, write nothing but what was put there, and need little memory."""
+    inside = folder / "inside"
+    inside.mkdir()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    @fuzz(examples)
+    @given(mutations())
+    def check(changes: list[tuple[str, int, bytes]]) -> None:
+        with contextlib.suppress(DataError):
+            CHECKS[name](mutated(whole[name], changes), inside)
+
+    check()
+    assert [p.name for p in folder.iterdir()] == ["inside"]
+    assert sum(1 for p in inside.rglob("*") if p.is_file()) <= 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10  # KiB
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_300_changes_of_each(whole: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    check_changed(whole, name, tmp_path, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKS)
+def test_20_000_changes_of_each(whole: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    check_changed(whole, name, tmp_path, 20_000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT, "zip"])
-def test_5_000_more_of_each(archives: Path, tmp_path: Path, name: str) -> None:
-    @fuzz(5000)
+def test_20_000_changes_of_each_archive(archives: Path, tmp_path: Path, name: str) -> None:
+    @fuzz(20_000)
     @given(mutations())
     def check(changes: list[tuple[str, int, bytes]]) -> None:
         if name == "zip":
