@@ -21,7 +21,6 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -254,6 +253,7 @@ class Index:
 
         Raises DataError where it is missing, damaged, of another format, or has nothing but samples in quarantine.
         """
+        self._open_files: dict[int, int] = {}
         self.path = path
         self.whole = whole
         arrays, metadata = _map_safetensors(path)
@@ -367,9 +367,9 @@ class Index:
     def __iter__(self) -> Iterator[Record]:
         return (self[i] for i in range(len(self)))
 
-    @cached_property
-    def _open_files(self) -> dict[int, int]:
-        return {}
+    def __del__(self) -> None:
+        for fd in self._open_files.values():
+            os.close(fd)
 
     def read(self, i: int) -> bytes:
         """The image file of sample i, decompressed where it is stored deflated.
