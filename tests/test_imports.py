@@ -37,7 +37,8 @@ ALLOWED = {
 }
 LIGHT = {"__init__", "__main__", "cli", "errors", "recipe", "recipe_fields", "report", "files", "progress", "hardware"}
 
-LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources"}  # plain dataclasses: what the engine says and the report shows
+# plain dataclasses: what the engine says and the report shows; a table of names
+LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources"}
 
 
 def part_of(module: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, options
-from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
+from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
 
 if TYPE_CHECKING:
     from resnetctl.checkpoint import Checkpoint
@@ -296,12 +296,16 @@ def _resume(
 def _train(
     run: "Run", recipe: "Recipe", dataset: "Dataset", device: Any, start: "Checkpoint | None", group: "Group"
 ) -> "tuple[Finished, int]":
+    from resnetctl.data.dataset import quarantined_samples
     from resnetctl.engine.events import Finished
     from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train import Job, train
     from resnetctl.hardware import default_workers
     from resnetctl.report.render import renderer
 
+    for split, count in dataset.quarantined.items() if group.rank == 0 else ():
+        names = quarantined_samples(dataset, split)
+        console.warn(f"{count:,} {split} images are in quarantine and left out: {some(names)}")
     workers = recipe.data.workers
     job = Job(
         run=run,

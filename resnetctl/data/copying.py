@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnetctl.data.extract import extract
-from resnetctl.data.index import Index, IndexBuilder, IndexInfo, index_path
+from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
 from resnetctl.data.pack import FOLDER as SHARDS
 from resnetctl.data.pack import Packing, check_room, pack, pieces_of
 from resnetctl.data.sources import Piece, SourceData, source_module
@@ -92,9 +93,7 @@ def copy(
         made = _packed(data_root, kind, held, indexes, copying, copying.packing, progress)
     else:
         made = _extracted(data_root, held, indexes, copying, progress)
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+    remove_leftovers(data_root)
     return made, "shards" if copying.packing else "folder"
 
 
@@ -139,6 +138,17 @@ def _extracted(
         published=False,
         expected={split: count.tolist() for split, count in counts.items()},
     )
+
+
+def remove_leftovers(data_root: Path) -> None:
+    """Remove the indexes that a copy is made by; also those of one that was killed, under the data root's lock."""
+    folder = data_root / _WORK_FOLDER
+    if folder.is_dir() and not folder.is_symlink():
+        for split in SPLITS:
+            index_path(folder, split).unlink(missing_ok=True)
+        sweep_temporary_files(folder)
+        with contextlib.suppress(OSError):  # something that is not ours lies in it
+            folder.rmdir()
 
 
 def _refuse_own_tree(data_root: Path, held: SourceData) -> None:

@@ -75,6 +75,12 @@ class Dataset:
         return index
 
 
+def quarantined_samples(dataset: Dataset, split: str) -> list[str]:
+    """Names of the samples of `split` that are in quarantine. Raises DataError as `Dataset.open` does."""
+    index = dataset.open(split, whole=True)
+    return [index.name(i) for i in range(len(index) - index.quarantined, len(index))]
+
+
 def is_ours(path: Path) -> bool:
     """Whether the file at `path` is a `dataset.json` that this program wrote (others use the name too)."""
     try:

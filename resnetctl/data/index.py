@@ -415,6 +415,21 @@ class Index:
         return os.pread(fd, length, offset)
 
 
+def open_unchanged(path: Path, fingerprint: str | None) -> Index:
+    """The index at `path`, as it was when it had `fingerprint` (None: as it is).
+
+    A loader's workers open it by its path: prepare or verify may have replaced it since the run began. Raises DataError
+    where they did.
+    """
+    index = Index(path)
+    if fingerprint is not None and index.info.fingerprint != fingerprint:
+        raise DataError(
+            f"{printable(path)} was replaced while it was in use, by resnetctl prepare or verify",
+            hint="start or resume again with the data set as it is now",
+        )
+    return index
+
+
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(f"{printable(path)} is not a readable index: {printable(why)}", hint="run resnetctl prepare again")
 

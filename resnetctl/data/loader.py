@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from resnetctl.data import nvimgcodec
 from resnetctl.data.augment import draw, train_size
 from resnetctl.data.decode import centre, decode, resize
-from resnetctl.data.index import Index
+from resnetctl.data.index import Index, open_unchanged
 from resnetctl.data.order import SUBSTITUTE, key, stream
 from resnetctl.errors import DataError, ResnetctlError
 
@@ -65,6 +65,8 @@ class TrainView:
     """Or "nvimgcodec": the same pixels, sooner."""
     rank: int = 0
     world_size: int = 1
+    fingerprint: str | None = None
+    """Of the index that the run began with; None: take it as it is."""
 
     def __post_init__(self) -> None:
         assert self.global_batch % self.world_size == 0
@@ -94,7 +96,7 @@ class TrainBatches(Dataset[Batch]):
     def index(self) -> Index:
         """The index, mapped on first use in each process."""
         if self._index is None:
-            self._index = Index(self.view.index)
+            self._index = open_unchanged(self.view.index, self.view.fingerprint)
         return self._index
 
     def samples(self, item: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +181,8 @@ class EvalView:
     interpolation: str
     rank: int = 0
     world_size: int = 1
+    fingerprint: str | None = None
+    """Of the index that is measured; None: take it as it is."""
 
 
 class EvalBatches(Dataset[Batch]):
@@ -195,7 +199,7 @@ class EvalBatches(Dataset[Batch]):
     def index(self) -> Index:
         """The index, mapped on first use in each process."""
         if self._index is None:
-            self._index = Index(self.view.index)
+            self._index = open_unchanged(self.view.index, self.view.fingerprint)
         return self._index
 
     def items(self) -> range:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from resnetctl.data import imagenet
-from resnetctl.data.copying import Copying, absolute, copy, pack_pieces
+from resnetctl.data.copying import Copying, absolute, copy, pack_pieces, remove_leftovers
 from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset, is_ours, load_dataset
 from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
@@ -78,6 +78,7 @@ def prepare(
         data_root.mkdir(parents=True, exist_ok=True)
         with folder_lock(data_root, "preparing"):
             sweep_temporary_files(data_root)
+            remove_leftovers(data_root)
             _refuse_foreign_files(data_root)
             held = source_module(kind).open_source(source, data_root, kind, progress)
             if held.pieces:

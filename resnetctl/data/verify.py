@@ -25,7 +25,7 @@ from resnetctl.data.order import permutation
 from resnetctl.data.parallel import in_parallel
 from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
-from resnetctl.errors import DataError, printable, some
+from resnetctl.errors import printable, some
 from resnetctl.files import folder_lock
 from resnetctl.progress import Progress, silent
 
@@ -241,12 +241,3 @@ def _keep(
     if files or after != load_dataset(dataset.root):
         write_dataset(after, files, bad)
     return after, kept
-
-
-def quarantined_samples(data_root: Path, split: str) -> list[str]:
-    """Names of the samples of `split` that are in quarantine. Raises DataError as `load_dataset` does."""
-    dataset = load_dataset(data_root)
-    if split not in dataset.fingerprints:
-        raise DataError(f"the data set in {printable(data_root)} has no {split} split")
-    index = dataset.open(split, whole=True)
-    return [index.name(i) for i in range(len(index) - index.quarantined, len(index))]

@@ -20,6 +20,7 @@ def train_view(recipe: Recipe, index: Index, micro_batch: int, group: Group = AL
     d, t = recipe.data, recipe.train
     return TrainView(
         index=index.path,
+        fingerprint=index.info.fingerprint,
         seed=t.seed,
         epochs=t.epochs,
         global_batch=t.global_batch,
@@ -42,6 +43,7 @@ def eval_view(recipe: Recipe, index: Index, device: torch.device, group: Group =
     d = recipe.data
     return EvalView(
         index=index.path,
+        fingerprint=index.info.fingerprint,
         batch=256 if device.type == "cuda" else 64,
         resize=d.val_resize,
         size=d.val_size,

@@ -185,6 +185,7 @@ def test_kill_9_while_copying_then_again(how: str, tmp_path: Path) -> None:
     assert dataset.fingerprints == prepare(tmp_path / "plain", tree).dataset.fingerprints
     assert contents(dataset) == contents(load_dataset(tmp_path / "plain"))
     assert not list(root.rglob("*resnetctl-tmp"))
+    assert not (root / ".copying").exists()
 
 
 def test_another_packing_in_the_same_place_is_refused(official_root: Path, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from resnetctl.data import imagenet
-from resnetctl.data.dataset import load_dataset
+from resnetctl.data.dataset import load_dataset, quarantined_samples
 from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
 from resnetctl.data.prepare import prepare
 from resnetctl.data.quarantine import read_quarantine
-from resnetctl.data.verify import quarantined_samples, verify
+from resnetctl.data.verify import verify
 from resnetctl.errors import DataError, ResnetctlError
 from tests.fixtures.holdings import Holding
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg
@@ -65,8 +65,8 @@ def test_bad_images_are_left_out_and_come_back_when_mended(tmp_path: Path) -> No
     assert names(train) == left
     assert [train.read(i) for i in range(10)] == [(root / "train" / name).read_bytes() for name in left]
     assert [int(label) for label in train.label] == [0] * 5 + [1] * 5
-    assert quarantined_samples(root, "train") == ["cat/2.jpg", "dog/5.jpg"]
-    assert quarantined_samples(root, "val") == []
+    assert quarantined_samples(dataset, "train") == ["cat/2.jpg", "dog/5.jpg"]
+    assert quarantined_samples(dataset, "val") == []
     assert verify(root, workers=0).bad == report.bad  # they stay there
     assert load_dataset(root) == dataset
 
@@ -170,6 +170,22 @@ def test_files_added_after_prepare_are_noticed(tmp_path: Path) -> None:
     assert [(c.name, "val/cat/new.jpg" in c.detail) for c in failed] == [("files", True)]
     prepare(root)
     assert verify(root, workers=0).ok
+
+
+def test_a_loader_notices_that_its_index_was_replaced(tmp_path: Path) -> None:
+    """As when verify finds bad images while a run trains: the samples' numbers are other ones now."""
+    from resnetctl.data.loader import EvalBatches, EvalView
+
+    root = tree(tmp_path)
+    train = load_dataset(root).train()
+    view = EvalView(
+        index=train.path, batch=4, resize=32, size=32, interpolation="bilinear", fingerprint=train.info.fingerprint
+    )
+    assert EvalBatches(view)[0].labels.tolist() == [0] * 4
+    (root / "train/cat/2.jpg").write_bytes(b"")
+    verify(root, workers=0)
+    with pytest.raises(DataError, match="was replaced while it was in use"):
+        EvalBatches(view)[0]
 
 
 def test_everything_bad(tmp_path: Path) -> None:
