@@ -214,7 +214,7 @@ def _opened(path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise CheckpointError(
-            f"there is no checkpoint {printable(path)}", hint="resnetctl runs lists runs and checkpoints"
+            f"there is no checkpoint {printable(path)}", hint="resnetctl checkpoint list shows what there is"
         ) from None
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror}") from error

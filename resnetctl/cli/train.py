@@ -259,6 +259,7 @@ def _open(run: "Run", group: "Group", lock: ExitStack) -> None:
 
 
 def suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
+    """The recipe to train a data set with where none is named, and why."""
     if dataset.recipe:
         return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
     if dataset.train_images >= IMAGENET_SIZED:

@@ -4,8 +4,10 @@ Each command is a process of its own, in a session of its own, running the progr
 environment and output files; it can be killed like any other.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,11 +62,16 @@ class Command:
         return self.returncode
 
     def is_running(self) -> bool:
-        stat = Path(f"/proc/{self.pid}/stat")
-        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return stat.rpartition(")")[2].split()[0] != "Z"
 
     def send(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.is_running():  # else it came to its end, and the zygote has waited for it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     @property
     def out(self) -> str:
@@ -96,8 +103,12 @@ class Zygote:
             env={**clean, "OMP_NUM_THREADS": "1", "RESNETCTL_PROGRESS_SECONDS": "0", **env},
         )
         self._folder, self._count = folder, 0
+        self._last: Command | None = None
 
     def start(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
+        if self._last is not None:  # of a test that failed before it had waited
+            self._last.send(signal.SIGKILL)
+            self._last.wait()
         self._count += 1
         out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
         order = {
@@ -110,7 +121,8 @@ class Zygote:
         }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return Command(self, int(self.answer()), out, err)
+        self._last = Command(self, int(self.answer()), out, err)
+        return self._last
 
     def run(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
         command = self.start(*args, limits=limits, **env)
