@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import zlib
 from array import array
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnetctl.data.mapped import damaged, map_safetensors
 from resnetctl.errors import DataError, printable
 from resnetctl.files import atomic_file, write_all
 
@@ -36,8 +36,6 @@ MAX_SAMPLE_BYTES = 256 << 20
 SPLITS = ("train", "val")
 
 _METADATA_KEY = "resnetctl"
-_MAX_HEADER_BYTES = 64 << 20
-_DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}
 _COLUMNS: dict[str, Any] = {
     "container": np.int32,
     "offset": np.int64,
@@ -256,7 +254,7 @@ class Index:
         self._open_files: dict[int, int] = {}
         self.path = path
         self.whole = whole
-        arrays, metadata = _map_safetensors(path)
+        arrays, metadata = map_safetensors(path)
         try:
             head = json.loads(metadata[_METADATA_KEY])
             if head.pop("format") != FORMAT:
@@ -268,7 +266,7 @@ class Index:
             self.info = IndexInfo(**head)
             self._check(arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            raise _damaged(path, str(error)) from error
+            raise damaged(path, str(error)) from error
         count = len(arrays["label"]) - (0 if whole else len(self.info.quarantined))
         if not count:
             raise DataError(
@@ -428,37 +426,3 @@ def open_unchanged(path: Path, fingerprint: str | None) -> Index:
             hint="start or resume again with the data set as it is now",
         )
     return index
-
-
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{printable(path)} is not a readable index: {printable(why)}", hint="run resnetctl prepare again")
-
-
-def _map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Every tensor of a safetensors file as a read-only mapped array, and its metadata; bounds are checked first."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            header_bytes = int.from_bytes(file.read(8), "little")
-            if size < 8 or header_bytes > min(_MAX_HEADER_BYTES, size - 8):
-                raise _damaged(path, "its header is longer than the file")
-            header = json.loads(file.read(header_bytes))
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        metadata = header.pop("__metadata__", {})
-        arrays = {}
-        for key, entry in header.items():
-            begin, end = entry["data_offsets"]
-            dtype = np.dtype(_DTYPES[entry["dtype"]])
-            (count,) = entry["shape"]
-            if not 0 <= begin <= end <= size - 8 - header_bytes or end - begin != count * dtype.itemsize:
-                raise ValueError(f"{key} lies outside the file")
-            arrays[key] = np.frombuffer(data, dtype, count, 8 + header_bytes + begin)
-    except FileNotFoundError:
-        raise DataError(f"there is no index at {printable(path)}", hint="run: resnetctl prepare") from None
-    except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise _damaged(path, str(error)) from error
-    return arrays, metadata
