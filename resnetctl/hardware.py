@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,20 +337,21 @@ def _tiny_image(kind: str) -> bytes | None:
 
 def _decodes(kind: str, device: str = "cpu") -> bool:
     import torch
-    import torchvision.io
 
-    if device == "cuda" and not torch.cuda.is_available():
-        return False
     encoded = _tiny_image(kind)
-    if encoded is None:
+    if encoded is None or (device == "cuda" and not torch.cuda.is_available()):
         return False
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     try:
-        if device == "cpu":
-            image = torchvision.io.decode_image(data)
-        else:
-            image = torchvision.io.decode_jpeg(data, device=device)
-    except (RuntimeError, AttributeError, OSError):
+        import torchvision.io  # torchvision 0.29 says that a later one will decode no more
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if device == "cpu":
+                image = torchvision.io.decode_image(data)
+            else:
+                image = torchvision.io.decode_jpeg(data, device=device)
+    except (ImportError, RuntimeError, AttributeError, OSError):
         return False
     return tuple(image.shape) == (3, 16, 16)
 

@@ -1,26 +1,32 @@
 """From an image file's bytes to pixels of the wanted size, all in uint8.
 
 Resizing works on uint8 with antialiasing. Bilinear, it differs from Pillow's by at most 1 of 255; bicubic, by up to 8
-at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding differs by nothing:
-both use libjpeg-turbo with the same settings.
+at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding differs by nothing, or
+by 1 of 255 for CMYK: both use libjpeg-turbo with the same settings.
 """
 
 from __future__ import annotations
 
-import io
 import warnings
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_jpeg
 
-from resnetctl.data.header import MAX_PIXELS, ends_in_zeros, image_size
+from resnetctl.data.header import ends_in_zeros, image_size
+from resnetctl.data.picture import check_pixels, open_image, rgb
 from resnetctl.errors import DataError
 
-# what image files are; Pillow knows kinds that start other programs (EPS: Ghostscript)
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision 0.29 says that a later one will not have them: then Pillow decodes
+    decode_jpeg = None
+warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
+
+
+def decoder_name() -> str:
+    """What decodes whole JPEGs here: "torchvision", or "pillow" where torchvision does not do that any more."""
+    return "pillow" if decode_jpeg is None else "torchvision"
 
 
 def decode(data: bytes) -> torch.Tensor:
@@ -30,29 +36,20 @@ def decode(data: bytes) -> torch.Tensor:
     """
     if data[:2] == b"\xff\xd8":
         height, width = image_size(data)
-        _refuse_bomb(height, width)
+        check_pixels(height, width)
         if ends_in_zeros(data):
             raise DataError("not an image that can be read: its last part is zeros, as after a broken download")
         try:
-            if height:  # else the size is not known beforehand
+            if height and decode_jpeg is not None:  # without a height, the size is not known beforehand
                 return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
         except RuntimeError:
             pass  # an unusual one, or a broken one: Pillow knows more kinds and says what is wrong
     return _decode_with_pillow(data)
 
 
-def _refuse_bomb(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise DataError(f"{width}×{height} pixels are too many ({MAX_PIXELS:,} at most)")
-
-
 def _decode_with_pillow(data: bytes) -> torch.Tensor:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            _refuse_bomb(image.height, image.width)
-            pixels = _rgb(image)
+        pixels = rgb(open_image(data))
     except DataError:
         raise
     except UnidentifiedImageError as error:  # its text is the address of our buffer
@@ -60,16 +57,6 @@ def _decode_with_pillow(data: bytes) -> torch.Tensor:
     except Exception as error:  # Pillow raises nearly everything on hostile bytes
         raise DataError(f"not an image that can be read: {error or type(error).__name__}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    """`[H, W, 3] uint8`."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        gray = (np.array(image) >> 8).astype(np.uint8)  # Pillow's own conversion would cut at 255: all white
-        return np.repeat(gray[:, :, None], 3, 2)
-    if image.mode in ("I", "F"):
-        raise DataError("its pixels are 32-bit numbers, and nothing says which of them is white")
-    return np.array(image.convert("RGB"))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
@@ -91,7 +78,7 @@ def centre(image: torch.Tensor, short_side: int, size: int, interpolation: str) 
     h, w = image.shape[1:]
     # torchvision.transforms.functional._compute_resized_output_size: the longer side is cut, not rounded
     new_h, new_w = (short_side, int(short_side * w / h)) if h <= w else (int(short_side * h / w), short_side)
-    _refuse_bomb(new_h, new_w)  # a line of 100,000 pixels would grow to 20 GB
+    check_pixels(new_h, new_w)  # a line of 100,000 pixels would grow to 20 GB
     image = resize(image, new_h, new_w, interpolation)
     if new_h < size or new_w < size:
         pad_h, pad_w = max(0, size - new_h), max(0, size - new_w)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 
 UNKNOWN = (0, 0)
-MAX_PIXELS = 1 << 27  # 134 megapixels; the largest of ImageNet has 36, and what claims more is a bomb
+MAX_PIXELS = (1 << 30) // 12  # 89 megapixels, where Pillow warns of a bomb; the largest of ImageNet has 36
 Reader = Callable[[int, int], bytes]
 """`read(count, offset)`: up to `count` bytes at `offset` of the image file, as os.pread does it."""
 

@@ -62,7 +62,7 @@ class TrainView:
     hflip: float
     interpolation: str
     decoder: str = "torchvision"
-    """Or "nvimgcodec": the same pixels, sooner."""
+    """Or "nvimgcodec": the same pixels, sooner; or "pillow": the same, later."""
     rank: int = 0
     world_size: int = 1
     fingerprint: str | None = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 import zlib
 from typing import NamedTuple
 
 from PIL import Image
 
-from resnetctl.data.header import MAX_PIXELS, ends_in_zeros
+from resnetctl.data.header import ends_in_zeros
 from resnetctl.data.index import UNKNOWN_CRC, Index
+from resnetctl.data.picture import check_mode, open_image
 from resnetctl.errors import DataError, printable
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -39,22 +39,29 @@ def check_image(index: Index, i: int) -> Look:
     if ends_in_zeros(data) and data.count(0) < len(data):
         return Look("its last part is zeros, as after a broken download", (), UNKNOWN_CRC)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # corrupt EXIF and the like, which no decoder here reads
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            form, mode = str(image.format), image.mode
-            image.load()
-    except Image.DecompressionBombError:
-        return Look(f"a decompression bomb: it claims more than {MAX_PIXELS / 1e6:.0f} megapixels", (), UNKNOWN_CRC)
-    except Exception as error:  # Pillow raises nearly anything for damaged bytes
-        return Look(_reason(data, error), (), UNKNOWN_CRC)
+        image = _load(data)
+    except DataError as error:
+        return Look(error.message, (), UNKNOWN_CRC)
     height, width = int(index.height[i]), int(index.width[i])
     if height and (height, width) != (image.height, image.width):
         sizes = f"it is {image.width} × {image.height}, but the index says {width} × {height}"
         return Look(sizes, (), UNKNOWN_CRC)
-    return Look(None, tuple(_unusual(index.name(i), form, mode)), crc)
+    return Look(None, tuple(_unusual(index.name(i), str(image.format), image.mode)), crc)
+
+
+def _load(data: bytes) -> Image.Image:
+    """The image with its pixels read. Raises DataError with the reason why it cannot be trained on."""
+    try:
+        image = open_image(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+        check_mode(image)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything for damaged bytes
+        raise DataError(_reason(data, error)) from error
+    return image
 
 
 def _unusual(name: str, form: str, mode: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from resnetctl.data.decode import decoder_name
 from resnetctl.errors import UsageError
 
 
@@ -29,15 +30,24 @@ def version() -> str | None:
 
 
 def choose_decoder(wanted: str) -> str:
-    """The decoder to use: `auto` takes nvimgcodec where it is installed. UsageError where it is wanted and is not."""
-    if wanted == "torchvision" or (wanted == "auto" and version() is None):
-        return "torchvision"
-    if version() is None:
+    """The decoder to use: `auto` takes nvimgcodec where it is installed, else torchvision, else Pillow.
+
+    Raises UsageError where one is wanted by name and is not there.
+    """
+    there = decoder_name()
+    if wanted in ("auto", "nvimgcodec") and version() is not None:
+        return "nvimgcodec"
+    if wanted in ("auto", there):
+        return there
+    if wanted == "torchvision":
         raise UsageError(
-            "data.decoder is nvimgcodec, which is not installed or does not run here",
-            hint="pip install 'resnetctl[nvimgcodec]', or --set data.decoder=auto",
+            "data.decoder is torchvision, which does not decode images any more in the version installed here",
+            hint="--set data.decoder=auto",
         )
-    return "nvimgcodec"
+    raise UsageError(
+        f"data.decoder is {wanted}, which is not installed or does not run here",
+        hint="pip install 'resnetctl[nvimgcodec]', or --set data.decoder=auto",
+    )
 
 
 def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, int]) -> torch.Tensor | None:

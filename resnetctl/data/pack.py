@@ -252,26 +252,22 @@ def _suffix(data: bytes) -> str:
 
 def re_encode(data: bytes, *, max_side: int | None, quality: int | None) -> bytes:
     """`data` as a baseline JPEG whose longer side has at most `max_side` pixels; unreadable ones stay as they are."""
-    import warnings
-
     from PIL import Image
 
+    from resnetctl.data.picture import open_image, rgb
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            longer = max(image.size)
-            size = image.size
-            if max_side is not None and longer > max_side:
-                size = (max(1, round(image.width * max_side / longer)), max(1, round(image.height * max_side / longer)))
-                image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG can be decoded at a half, a quarter, an eighth
-            picture = image.convert("RGB")
-            if picture.size != size:
-                picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
-            file = io.BytesIO()
-            picture.save(file, "JPEG", quality=90 if quality is None else quality)
-            return file.getvalue()
+        image = open_image(data)
+        size, longer = image.size, max(image.size)
+        if max_side is not None and longer > max_side:
+            size = (max(1, round(image.width * max_side / longer)), max(1, round(image.height * max_side / longer)))
+            image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG can be decoded at a half, a quarter, an eighth
+        picture = Image.fromarray(rgb(image))
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=90 if quality is None else quality)
+        return file.getvalue()
     except Exception:  # Pillow raises nearly anything for damaged bytes; verify says what is wrong with the image
         return data
 

@@ -223,7 +223,7 @@ def _advice(
     if limits == "loader":
         missing = model.rate.median / (loader.rate.median * workers)
         advice.append(f"the model could be {missing:.1f} times as fast as the loader: more cores would help most")
-        if loader.decoder == "torchvision":
+        if loader.decoder != "nvimgcodec":
             advice.append("pip install 'resnetctl[nvimgcodec]' decodes only what the crops need")
         advice.append("images made smaller once (prepare --pack with --max-side) decode faster at every epoch")
         return advice

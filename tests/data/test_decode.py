@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnetctl.data.decode import centre, decode, resize
+from resnetctl.data.decode import centre, decode, decoder_name, resize
 from resnetctl.errors import DataError
 from tests.fixtures.imagenet_archives import jpeg
 from tests.fixtures.photos import jpeg as photo_jpeg
@@ -154,7 +156,7 @@ def test_a_decompression_bomb_is_refused_before_it_grows(kind, photo):
         # FF 00 is no marker: a reader that skips a segment after it finds the small frame, libjpeg the big one
         "jpeg hidden": big[:2] + b"\xff\x00" + struct.pack(">H", len(big) - 2) + big[2:] + small,
         "png": huge_png(60_000),
-        "png above our limit": huge_png(12_000),  # Pillow itself would only warn
+        "png above our limit": huge_png(9_500),  # Pillow itself would only warn
         "gif": b"GIF89a"
         + struct.pack("<HH", 60_000, 60_000)
         + bytes(3)
@@ -239,3 +241,56 @@ def test_a_crop_is_resized_into_channels_last():
     assert resize(crop, 64, 64, "bilinear").stride() == (1, 192, 3)
     plain = torch.nn.functional.interpolate(crop[None].contiguous(), (64, 64), mode="bilinear", antialias=True)[0]
     assert torch.equal(resize(crop, 64, 64, "bilinear"), plain)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"quality": 30}])
+def test_without_torchvisions_decoder_the_pixels_are_the_same(options, monkeypatch):
+    files = [
+        encoded(tile(n, 61 + n, 47 + 9 * n).convert(mode), "JPEG", **options) for n in (2, 3) for mode in ("RGB", "L")
+    ]
+    expected = [decode(data) for data in files]
+    assert decoder_name() == "torchvision"
+    monkeypatch.setattr("resnetctl.data.decode.decode_jpeg", None)
+    assert decoder_name() == "pillow"
+    for data, image in zip(files, expected, strict=True):
+        assert torch.equal(decode(data), image)
+        assert decode(data)[None].is_contiguous(memory_format=torch.channels_last)
+    cmyk = encoded(tile(2, 61, 47).convert("CMYK"), "JPEG")
+    assert difference(decode(cmyk), by_pillow(cmyk)) == 0
+    with pytest.raises(DataError):
+        decode(files[0][:-200])
+
+
+HIDDEN = """
+import sys, types, warnings
+
+class WithoutDecoders:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision.io" or name.startswith("torchvision.io."):
+            raise ImportError(name)
+
+if sys.argv[1] == "hidden":
+    sys.meta_path.insert(0, WithoutDecoders())
+    import torch
+    sys.modules["torchvision"] = types.ModuleType("torchvision")
+from resnetctl.data import decode, nvimgcodec
+nvimgcodec.version = lambda: None
+print(decode.decoder_name(), nvimgcodec.choose_decoder("auto"))
+print(int(decode.decode(sys.stdin.buffer.read()).sum()))
+"""
+
+
+def test_a_torchvision_that_decodes_no_more_and_warnings_of_it():
+    """The package is imported and works without; and the warning that it will be so does not reach a terminal."""
+    data = encoded(tile(2, 61, 47), "JPEG")
+    found = []
+    for which in ("there", "hidden"):
+        command = [sys.executable, "-W", "default", "-c", HIDDEN, which]
+        done = subprocess.run(command, input=data, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"TorchVision" not in done.stderr
+        found.append(done.stdout.decode().split())
+    (there, hidden) = found
+    assert there[:2] == ["torchvision", "torchvision"]
+    assert hidden[:2] == ["pillow", "pillow"]
+    assert there[2] == hidden[2] == str(int(by_pillow(data).astype(int).sum()))

@@ -86,3 +86,13 @@ def test_the_choice(monkeypatch):
     assert nvimgcodec.choose_decoder("auto") == "torchvision"
     with pytest.raises(UsageError, match="not installed"):
         nvimgcodec.choose_decoder("nvimgcodec")
+
+
+def test_the_choice_where_torchvision_decodes_no_more(monkeypatch):
+    monkeypatch.setattr("resnetctl.data.decode.decode_jpeg", None)
+    monkeypatch.setattr(nvimgcodec, "version", lambda: None)
+    assert nvimgcodec.choose_decoder("auto") == "pillow"
+    with pytest.raises(UsageError, match="does not decode images any more"):
+        nvimgcodec.choose_decoder("torchvision")
+    monkeypatch.setattr(nvimgcodec, "version", lambda: "0.9")
+    assert nvimgcodec.choose_decoder("auto") == "nvimgcodec"

@@ -293,3 +293,13 @@ def test_a_source_without_val_gets_one_that_stays(tmp_path: Path) -> None:
     (tree / "fox" / "1.jpg").write_bytes(jpeg(1))
     with pytest.raises(DataError, match="fox has one image"):
         prepare(tmp_path / "fourth", tree, split=Split(fraction=0.1))
+
+
+def test_re_encoding_keeps_the_range_of_16_bits() -> None:
+    pixels = np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    made = np.asarray(Image.open(io.BytesIO(re_encode(file.getvalue(), max_side=32, quality=95))))
+    assert made.shape == (24, 32, 3)
+    assert made[0].max() < 20
+    assert made[-1].min() > 235

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from resnetctl.data import imagenet
+from resnetctl.data.dataset import load_dataset
+from resnetctl.data.decode import decode
 from resnetctl.data.index import IndexBuilder, IndexInfo, Record, index_path
 from resnetctl.data.prepare import prepare
 from resnetctl.data.verify import Report, verify
@@ -82,7 +84,7 @@ def test_faults_13_and_19_bad_images_are_found_with_the_reason(tmp_path: Path, w
 
 
 def test_a_bomb_between_pillows_warning_and_its_error(tmp_path: Path) -> None:
-    image = Image.new("1", (12_000, 12_000))
+    image = Image.new("1", (9_500, 9_500))
     file = io.BytesIO()
     image.save(file, "PNG")
     with warnings.catch_warnings():
@@ -90,6 +92,31 @@ def test_a_bomb_between_pillows_warning_and_its_error(tmp_path: Path) -> None:
         report = verify(tree(tmp_path, {"val/dog/big.png": file.getvalue()}), workers=0)
     assert list(reasons(report)) == ["dog/big.png"]
     assert "decompression bomb" in reasons(report)["dog/big.png"]
+
+
+def test_what_training_would_refuse_is_not_accepted(tmp_path: Path) -> None:
+    """Pillow reads more than is taken for training: kinds that start other programs, pixels without a range."""
+    eps, numbers = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (20, 30)).save(eps, "EPS")
+    Image.new("F", (20, 30)).save(numbers, "TIFF")
+    deep = io.BytesIO()
+    Image.new("I;16", (20, 30)).save(deep, "PNG")
+    images = {
+        "train/cat/a.jpg": eps.getvalue(),
+        "train/cat/b.tiff": numbers.getvalue(),
+        "train/cat/c.png": deep.getvalue(),
+    }
+    report = verify(tree(tmp_path, images), workers=0)
+    found = reasons(report)
+    assert set(found) == {"cat/a.jpg", "cat/b.tiff"}
+    assert "which of them is white" in found["cat/b.tiff"]
+    index = load_dataset(tmp_path).open("train", whole=True)
+    for i in range(len(index)):
+        if index.name(i) in found:
+            with pytest.raises(DataError):
+                decode(index.read(i))
+        else:
+            decode(index.read(i))
 
 
 def test_fault_14_changed_scan_bytes_are_found_by_their_crc(tmp_path: Path) -> None:
