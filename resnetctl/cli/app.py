@@ -104,12 +104,21 @@ def run(args: list[str]) -> int:
         return mended.exit_code
 
 
+_WORDS = {
+    "is not a whole number": "is not a valid int range",
+    "is not a number": "is not a valid float range",
+    "is too small: at least ": "is not in the range x>=",
+}
+
+
 def _usage_error(error: ClickException) -> ResnetctlError:
     """A wrong command line in the same words as every other error."""
     message = error.message if isinstance(error, NoSuchOption) else error.format_message()
     message, _, suggestion = " ".join(message.split()).partition(". Did you mean ")
+    for ours, clicks in _WORDS.items():
+        message = message.replace(clicks, ours)
     if isinstance(error, NoSuchOption) and error.possibilities:
-        suggestion = f"{', '.join(error.possibilities)}?"
+        suggestion = f"{error.possibilities[0]}?"
     ctx = error.ctx if isinstance(error, UsageError) else None
     hint = f"run: {ctx.command_path if ctx else PROGRAM} --help"
     if suggestion:

@@ -26,7 +26,10 @@ Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Length of ea
 
 def bench(
     what: Annotated[
-        What | None, typer.Argument(show_default="all three", help="The part to measure: alone, or train for both.")
+        What | None,
+        typer.Argument(
+            metavar="[loader|model|train]", show_default="all three", help="The part to measure; train: both together."
+        ),
     ] = None,
     recipe: options.Recipe = None,
     settings: options.Set = None,

@@ -59,6 +59,13 @@ def devices(incomplete: str) -> Items:
     return _starting(incomplete, items + [(f"cuda:{n}", "") for n in numbers])
 
 
+def architectures(incomplete: str) -> Items:
+    """The models that can be trained."""
+    from resnetctl.recipe_fields import ARCHITECTURES
+
+    return _starting(incomplete, [(name, "") for name in ARCHITECTURES])
+
+
 def shells(incomplete: str) -> Items:
     """Shells that `resnetctl completion` writes for."""
     return _starting(incomplete, [(shell, "") for shell in SHELLS])

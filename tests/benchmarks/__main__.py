@@ -1,6 +1,6 @@
-"""Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [loader] [step] [start]`.
+"""Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [loader] [step] [start] [gpu]`.
 
-Writes results.json and results.md. FFCV is compared where `--ffcv-python` names a Python that has it.
+Writes results.json and results.md; without a name the parts that need no GPU. FFCV is compared where `--ffcv-python` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ PACKAGES = ("torch", "torchvision", "pillow", "numpy", "timm", "nvidia-nvimgcode
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", []], default=[])
+    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", "gpu", []], default=[])
     parser.add_argument("--images", type=Path, help="a folder with train/<class>/ of your own, instead of photographs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "resnetctl-benchmarks")
     parser.add_argument("--ffcv-python", type=Path, help="python of an environment with FFCV")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda", help="of the part gpu")
+    parser.add_argument("--batch", type=int, default=256, help="of the part gpu")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine()}
     for what in args.what or ["loader", "step", "start"]:
-        results[what] = {"loader": loaders, "step": step, "start": start}[what](args)
+        results[what] = {"loader": loaders, "step": step, "start": start, "gpu": gpu}[what](args)
     (args.work / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (args.work / "results.md").write_text(markdown(results))
     print(markdown(results))
@@ -57,6 +59,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu.model,
         "cores": cpu.usable_cores,
         "instructions": list(cpu.isa),
+        "gpu": ", ".join(a.name for a in hardware.accelerators()) or "no GPU",
         "load_at_start": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": versions,
@@ -123,11 +126,23 @@ def loaders(args: argparse.Namespace) -> dict[str, Any]:
 
 def step(args: argparse.Namespace) -> dict[str, Any]:
     """img/s of the training step on the CPU."""
-    commands = {
-        name: [sys.executable, "-m", "tests.benchmarks.steps", name, args.seconds]
-        for name in ("one-page", "resnetctl", "matmul")
-    }
+    return _interleaved(
+        {name: _step(name, "--seconds", args.seconds) for name in ("one-page", "resnetctl", "matmul")}, args.repeats
+    )
+
+
+def gpu(args: argparse.Namespace) -> dict[str, Any]:
+    """img/s of the training step on a GPU, and of loader and step together on JPEGs."""
+    options = ["--device", args.device, "--batch", args.batch, "--seconds", args.seconds]
+    names = ("one-page", "torchvision-reference", "timm", "resnetctl", "matmul", "bandwidth")
+    commands = {name: _step(name, *options) for name in names}
+    index = datasets.index_folders(datasets.class_folders(args.work, args.images), args.work)
+    commands["resnetctl-jpegs"] = _step("resnetctl-jpegs", *options, "--data", index.parent)
     return _interleaved(commands, args.repeats)
+
+
+def _step(name: str, *options: Any) -> list[Any]:
+    return [sys.executable, "-m", "tests.benchmarks.steps", name, *options]
 
 
 def start(args: argparse.Namespace) -> dict[str, Any]:
@@ -147,6 +162,8 @@ def markdown(results: dict[str, Any]) -> str:
         lines += _table(results["loader"], "torchvision reference", "loader, batch 128, 2 workers, 2 cores")
     if "step" in results:
         lines += _table(results["step"], "one-page", "training step, ResNet-50, 224 px, batch 32")
+    if "gpu" in results:
+        lines += _table(results["gpu"], "torchvision-reference", f"{m['gpu']}, training step, ResNet-50, 224 px")
     if "start" in results:
         lines += ["| start | seconds |", "|---|---|"]
         lines += [f"| {k} | {v['median']:.2f} |" for k, v in results["start"].get("start", {}).items()]

@@ -73,6 +73,7 @@ def test_values(ask):
     assert values(ask("fish", "train", "--recipe=sm")) == ["--recipe=small"]
     assert values(ask("powershell", "train", "--recipe=sm")) == ["--recipe=small"]
     assert values(ask("fish", "completion", "z")) == ["zsh"]
+    assert values(ask("fish", "train", "--arch", "resnet1")) == ["resnet18", "resnet101", "resnet152"]
     assert {"auto", "cpu", "cuda"} <= set(values(ask("fish", "train", "--device", "")))
     assert values(ask("fish", "train", "--set", "checkpoint.every_s")) == ["checkpoint.every_steps="]
 
