@@ -1,6 +1,7 @@
-"""Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [loader] [step] [start] [gpu]`.
+"""Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [PART …]`.
 
-Writes results.json and results.md; without a name the parts that need no GPU. FFCV is compared where `--ffcv-python` names a Python that has it.
+The parts are loader, step, start and, where there is a GPU, gpu. Writes results.json and results.md. FFCV is compared
+where `--ffcv-python` names a Python that has it.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_nothing_given_shows_the_help(cli):
             "invalid value for '--epochs': 'x' is not a whole number",
             "resnetctl train --help",
         ),
-        (["train", "--epochs", "0"], "invalid value for '--epochs': 0 is too small: at least 1", "train --help"),
+        (["train", "--epochs", "0"], "'--epochs': 0 is too small: at least 1", "resnetctl train --help"),
         (["info", "--jsn"], "no such option: --jsn", "did you mean --json?"),
         (["info", "--json=yes"], "--json", "resnetctl --help"),
         (["recipe", "shwo", "small"], "no such command 'shwo'", "did you mean show?"),

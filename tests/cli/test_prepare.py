@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resnetctl.data import imagenet
-from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, jpeg, official
+from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL, jpeg, official
 
 WNIDS = imagenet.wnids()[::250]
 
@@ -157,3 +157,88 @@ def test_flags_that_do_not_fit(cli, args: tuple[str, ...], text: str) -> None:
     done = cli("prepare", "--source", "sample", *args)
     assert (done.returncode, done.stdout) == (2, "")
     assert text in done.stderr
+
+
+def make_wrong_sources(root: Path) -> None:
+    (root / "photo.jpg").write_bytes(jpeg(1))
+    (root / "my.tar").write_bytes(b"no tar" * 1000)
+    (root / "readme").write_text("hello")
+    (root / "empty").mkdir()
+    (root / "loose").mkdir()
+    (root / "loose" / "1.jpg").write_bytes(jpeg(1))
+    (root / "text only" / "a").mkdir(parents=True)
+    (root / "text only" / "b").mkdir()
+    (root / "only val" / "val" / "a").mkdir(parents=True)
+    for split, name in (("train", "cat"), ("val", "dog")):
+        (root / "differ" / split / name).mkdir(parents=True)
+        (root / "differ" / split / name / "1.jpg").write_bytes(jpeg(1))
+    swapped = official(WNIDS).write(root / "swapped")
+    (swapped / TRAIN).rename(root / "t")
+    (swapped / VAL).rename(swapped / TRAIN)
+    (root / "t").rename(swapped / VAL)
+    only_val = official(WNIDS).write(root / "swapped val")
+    (only_val / VAL).write_bytes((only_val / TRAIN).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("photo.jpg", "photo.jpg is a single image"),
+        ("my.tar", "archives are known by the names under which they are published"),
+        ("readme", "readme is a file that resnetctl does not know"),
+        ("empty", "empty is empty"),
+        ("loose", "loose holds images, but no class folders"),
+        ("text only", "text only holds 2 folders, but neither train/"),
+        ("only val", "only val has a val/ folder, but no train/"),
+        ("differ", "val/ has class folders that train/ has not: dog"),
+        ("swapped", f"{TRAIN} holds ILSVRC2012_val_00000001.JPEG, which belongs into {VAL}"),
+        ("swapped val", f"{VAL} holds {WNIDS[0]}.tar, which belongs into {TRAIN}"),
+        ("https://image-net.org/data/x.tar", "is an address"),
+        ("~/nothing-of-that-name", "/nothing-of-that-name"),
+        ("/dev/null", "/dev/null is neither a file nor a folder"),
+    ],
+)
+def test_what_is_no_data_set_is_explained(cli, tmp_path: Path, source: str, text: str) -> None:
+    make_wrong_sources(tmp_path)
+    done = cli("prepare", source, "--data", "made")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert text in done.stderr
+    assert "hint:" in done.stderr
+    assert not (tmp_path / "made" / "dataset.json").exists()
+
+
+def test_names_with_spaces_and_a_home(cli, tmp_path: Path) -> None:
+    for name in ("cats & dogs", "[red]ünï", "漢字"):
+        (tmp_path / "my pets" / name).mkdir(parents=True)
+        for n in range(3):
+            (tmp_path / "my pets" / name / f"a {n}.jpg").write_bytes(jpeg(n))
+    done = cli("prepare", "~/my pets", "--data=~/the data", env={"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert f"    resnetctl train --epochs 10 --data '{tmp_path}/the data'" in done.stderr
+    classes = cli("verify", "--data", "the data", "--json")
+    assert json.loads(classes.stdout)["ok"] is True
+    assert not (tmp_path / "~").exists()
+
+
+def test_without_train_images_the_next_step_is_eval(cli, tmp_path: Path) -> None:
+    (official(WNIDS).write(tmp_path / "in") / TRAIN).unlink()
+    done = cli("prepare", "in", "--allow-incomplete")
+    assert done.returncode == 0, done.stderr
+    assert f"{TRAIN} is not there: eval can run, but nothing can be trained" in done.stderr
+    assert "resnetctl eval CHECKPOINT" in done.stderr
+    trained = cli("train", "--max-steps", "1")
+    assert trained.returncode == 3
+    assert "hint:" in trained.stderr
+
+
+def test_a_drawn_split_stays_where_the_images_lie_in_the_data_root(cli, tmp_path: Path) -> None:
+    """With a relative path, as the default ./data is one."""
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "train" / name).mkdir(parents=True)
+        for n in range(10):
+            (tmp_path / "data" / "train" / name / f"{n}.jpg").write_bytes(jpeg(n))
+    first = cli("prepare", "--val-fraction", "0.3", "--seed", "5", "--json")
+    again = cli("prepare", "--json")
+    assert json.loads(again.stdout)["splits"] == json.loads(first.stdout)["splits"]
+    assert json.loads(again.stdout)["splits"]["val"]["images"] == 6
+    assert "replaces" not in again.stderr
