@@ -3,6 +3,7 @@
 The completion of a run's name looks at the parameter called `runs`, so keep that name.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,31 @@ from resnetctl.cli import complete
 DEFAULT_DATA = Path("data")
 DEFAULT_RUNS = Path("runs")
 
+
+def with_home(path: Path | None) -> Path | None:
+    """`path` with a `~` at its start resolved: a shell does not do that in `--data=~/x`, nor in quotes."""
+    return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
+
+
 DataRoot = Annotated[
     Path,
-    typer.Option("--data", envvar="RESNETCTL_DATA", file_okay=False, help="Data root: the folder of the data set."),
+    typer.Option(
+        "--data",
+        envvar="RESNETCTL_DATA",
+        file_okay=False,
+        callback=with_home,
+        help="Data root: the folder of the data set.",
+    ),
 ]
 RunsRoot = Annotated[
-    Path, typer.Option("--runs", envvar="RESNETCTL_RUNS", file_okay=False, help="Folder that holds the runs.")
+    Path,
+    typer.Option(
+        "--runs",
+        envvar="RESNETCTL_RUNS",
+        file_okay=False,
+        callback=with_home,
+        help="Folder that holds the runs.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Device = Annotated[

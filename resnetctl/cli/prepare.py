@@ -1,5 +1,6 @@
 """`resnetctl prepare`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,8 @@ def prepare(
         typer.Argument(
             metavar="[SOURCE]",
             show_default=False,
-            help="Folder that holds the images; default: the data root.",
+            callback=options.with_home,
+            help="Folder or archive that holds the images; default: the data root.",
         ),
     ] = None,
     kind: Annotated[
@@ -127,9 +129,10 @@ def prepare(
             for s in done.splits
         ]
         console.table(("split", "images", "classes", "source", "size", "images in"), rows)
-    elsewhere = "" if data == options.DEFAULT_DATA else f" --data {printable(data)}"
+    elsewhere = "" if data == options.DEFAULT_DATA else f" --data {shlex.quote(printable(data))}"
     console.notice(f"{printable(done.dataset.name)} is ready after {console.duration(done.seconds)}; next:")
-    console.notice(f"    resnetctl train --epochs 10{elsewhere}")
+    command = "train --epochs 10" if done.dataset.train_images else "eval CHECKPOINT"
+    console.notice(f"    resnetctl {command}{elsewhere}")
 
 
 def _document(done: "Prepared") -> dict[str, Any]:

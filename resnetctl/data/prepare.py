@@ -17,6 +17,7 @@ from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_p
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
 from resnetctl.data.sources import SourceData, recognised, source_module
 from resnetctl.data.split import draw_val
+from resnetctl.data.unknown import no_such_source, unknown_source
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent
@@ -132,7 +133,7 @@ def _earlier_split(data_root: Path, kind: str, held: SourceData) -> Split | None
 def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tuple[Path, str, list[str]]:
     """The path and the kind to prepare, and a notice where more than one kind would do."""
     if source is not None and not source.exists():
-        raise DataError(f"there is nothing at {printable(source)}", hint="check the path")
+        raise no_such_source(source)
     path = source or data_root
     if kind is not None:
         return path, kind, []
@@ -144,25 +145,14 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
         return path, kinds[0], []
     if source is None and is_ours(data_root / DATASET_FILE):
         return _index_root(data_root) or path, load_dataset(data_root).source, []
-    raise DataError(_nothing_found(path, given=source is not None), hint=imagenet.HOW_TO_GET)
+    raise unknown_source(path, given=source is not None)
 
 
 def _index_root(data_root: Path) -> Path | None:
     """Where the images of the present train index lie; None without a readable one."""
     with contextlib.suppress(DataError):
-        return Index(index_path(data_root, "train")).root
+        return absolute(Index(index_path(data_root, "train")).root)
     return None
-
-
-def _nothing_found(path: Path, *, given: bool) -> str:
-    if given and path.is_dir():
-        folders = sum(1 for entry in path.iterdir() if entry.is_dir())
-        if folders:
-            return (
-                f"{printable(path)} holds {folders} folders, but neither train/ nor the ImageNet archives; "
-                "class folders belong into train/ and val/"
-            )
-    return f"there is no data set that resnetctl knows in {printable(path)}"
 
 
 @contextlib.contextmanager
@@ -231,8 +221,8 @@ def _differences(split: str, held: SourceData, counts: np.ndarray) -> list[str]:
         return [f"{split} has no image of {some(empty)}"] if empty else []
     expected = np.asarray(held.expected[split])
     wrong = np.flatnonzero(counts != expected)
-    named = [f"{held.classes[i]} ({counts[i]} of {expected[i]})" for i in wrong]
-    return [f"{split} has {counts.sum()} of {expected.sum()} images: {some(named)}"] if named else []
+    named = [f"{held.classes[i]} ({counts[i]:,} of {expected[i]:,})" for i in wrong]
+    return [f"{split} has {counts.sum():,} of {expected.sum():,} images: {some(named)}"] if named else []
 
 
 def _before(data_root: Path, kind: str, root: Path) -> list[str]:
@@ -246,7 +236,7 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
     if old_root is None or (old.source == kind and old_root == absolute(root)):
         return []
     return [
-        f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images} train images in "
+        f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images:,} train images in "
         f"{printable(old_root)}); the images themselves are untouched"
     ]
 

@@ -143,7 +143,7 @@ def _archives(
             continue
         if found == expected:
             accepted.pop(name, None)
-            yield Check("archive", True, f"{printable(name)} is the published one ({found})")
+            yield Check("archive", True, f"{printable(name)} is as it should be ({found})")
         elif accept or accepted.get(name) == found:
             accepted[name] = found
             yield Check("archive", True, f"{printable(name)} has {found}, not {expected}; accepted, and recorded")

@@ -364,7 +364,7 @@ def test_another_source_replaces_the_index_and_says_so(archives: Path, tmp_path:
     data = tmp_path / "data"
     prepare(data, kind="sample")
     done = prepare(data, archives)
-    assert any("replaces the index of fashion-mnist-sample (sample: 2000 train images" in n for n in done.notices)
+    assert any("replaces the index of fashion-mnist-sample (sample: 2,000 train images" in n for n in done.notices)
     assert load_dataset(data).source == "official"
     tree = tmp_path / "tree"
     (tree / "train" / "cat").mkdir(parents=True)

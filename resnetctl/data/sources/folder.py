@@ -24,11 +24,17 @@ _HEAD_BYTES = 2048
 
 
 def recognise(path: Path) -> bool:
-    """Whether `path` has a train/ folder with at least one folder in it, or nothing but folders of images."""
-    train = path / "train"
-    if train.is_dir():
-        return any(entry.is_dir() for entry in train.iterdir())
+    """Whether `path` has train/ with at least one folder in it, or nothing but folders of images."""
+    if (path / "train").is_dir():
+        # images that lie in val/ itself have no label here
+        return any(entry.is_dir() for entry in scan(path / "train")) and not _is_flat(path / "val")
     return path.is_dir() and _is_train_itself(path)
+
+
+def _is_flat(folder: Path) -> bool:
+    """Whether there are images in it and no folders."""
+    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")] if folder.is_dir() else []
+    return any(e.name.lower().endswith(SUFFIXES) for e in entries) and not any(e.is_dir() for e in entries)
 
 
 def _is_train_itself(path: Path) -> bool:

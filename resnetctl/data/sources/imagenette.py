@@ -66,6 +66,11 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     notes: list[str] = []
     archives = [path] if path.is_file() else _archives(path, f"{wanted}." if side else wanted)
     downloaded = not archives
+    if downloaded and path != data_root:
+        raise DataError(
+            f"{printable(path)} has no {wanted}.tgz",
+            hint=f"to download it, leave out SOURCE: resnetctl prepare --source {kind}",
+        )
     if downloaded:
         archives = [_download(wanted, data_root, notes, progress)]
     archive = archives[0]

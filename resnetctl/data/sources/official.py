@@ -156,6 +156,11 @@ def _record(pread: Reader, wnid: str, container: str, member: TarMember, label: 
 
 
 def _unexpected(archive: str, name: str, like: str) -> DataError:
+    other = _VAL if archive == _TRAIN else _TRAIN
+    if imagenet.VAL_FILE.fullmatch(name) if archive == _TRAIN else imagenet.WNID.fullmatch(name.removesuffix(".tar")):
+        return DataError(
+            f"{archive} holds {name}, which belongs into {other}", hint="were the two files given each other's name?"
+        )
     return DataError(
         f"{archive} holds {printable(name)}, where names like {like} belong",
         hint="this is not the archive as image-net.org serves it; get it again",

@@ -25,8 +25,8 @@ _ROWS = 64
 
 
 def recognise(path: Path) -> bool:
-    """Whether `path`, or data/ inside it, has train parquet files."""
-    return path.is_dir() and bool(_files(path).get("train"))
+    """Whether `path`, or data/ inside it, has train parquet files, or is one of them."""
+    return bool(_files(path).get("train")) if path.is_dir() else _FILE.fullmatch(path.name) is not None
 
 
 def _files(path: Path) -> dict[str, list[Path]]:
@@ -44,6 +44,7 @@ def _files(path: Path) -> dict[str, list[Path]]:
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
     """One piece for each file of train and validation. Raises DataError where one of a numbered series is missing."""
+    path = path.parent if path.is_file() else path
     files = _files(path)
     if "train" not in files:
         raise DataError(

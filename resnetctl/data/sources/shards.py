@@ -22,6 +22,8 @@ def recognise(path: Path) -> bool:
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
     """What `pack.json` says of the shards at or in `path`."""
     folder = path if (path / PACK_FILE).is_file() else path / FOLDER
+    if not (folder / PACK_FILE).is_file():
+        raise DataError(f"{printable(path)} holds no packed shards", hint="prepare SOURCE --pack makes them")
     content = read_pack_file(folder)
     try:
         shards = {str(split): len(origins) for split, origins in content["shards"].items()}
