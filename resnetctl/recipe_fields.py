@@ -132,6 +132,8 @@ class TrainRecipe:
     """Keep activations as [B, H, W, C] in memory, which is faster for convolutions on most devices."""
     compile: str = "auto"
     """torch.compile: "auto" (on CUDA where a C compiler is found), "on" or "off"."""
+    deterministic: bool = False
+    """On a GPU: only algorithms that give the same bits each time, which are slower; on the CPU they all do."""
     seed: int = 0
     """The seed of the initial weights, the order of the samples and every augmentation."""
     max_steps: int = 0

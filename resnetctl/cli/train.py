@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, options
-from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
+from resnetctl.errors import EXIT_INTERRUPTED, DataError, ResnetctlError, UsageError, printable, some
 
 if TYPE_CHECKING:
     from resnetctl.checkpoint import Checkpoint
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 IMAGENET_SIZED = 100_000
 """Train images from which on `fast` is the recipe where nothing else says which."""
+
+ECHO_SECONDS = 5.0
+"""In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
 
 # what may differ from the checkpoint's recipe without changing what is computed
 _HARMLESS = (
@@ -48,7 +51,12 @@ def train(
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="Peak learning rate, used as it is.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and crops.")] = None,
     arch: Annotated[
-        str | None, typer.Option("--arch", metavar="NAME", help="resnet18, resnet34, resnet50, resnet101, resnet152.")
+        str | None,
+        typer.Option(
+            "--arch",
+            autocompletion=complete.architectures,
+            help="Model: resnet18, resnet34, resnet50, resnet101 or resnet152.",
+        ),
     ] = None,
     settings: options.Set = None,
     max_steps: Annotated[
@@ -191,23 +199,30 @@ def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
     from resnetctl.data.dataset import load_dataset
     from resnetctl.engine.device import rank_device
     from resnetctl.engine.resume import share_start
+    from resnetctl.engine.run import point_latest
 
     dataset = load_dataset(wish.data)
     fingerprint = dataset.train().info.fingerprint
     if group.share(fingerprint) != fingerprint:
         raise DataError("this rank's data root holds another data set than the first rank's")
     device = rank_device(wish.device, group.world.local_rank, group.world.local_size)
-    with ExitStack() as lock:
-        plan = _plan(wish, group, dataset, device, lock) if group.is_first else None
+    with ExitStack() as lock, ExitStack() as undo:
+        plan = _plan(wish, group, dataset, device, lock, undo) if group.is_first else None
         run, recipe = group.share(plan[:2] if plan else None)
         start = share_start(group, plan[2] if plan else None)
-        return _train(run, recipe, dataset, device, start, group)
+
+        def begun() -> None:
+            undo.pop_all()
+            if group.is_first:
+                point_latest(run.folder.parent, run)
+
+        return _train(run, recipe, dataset, device, start, group, begun)
 
 
 def _plan(
-    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, lock: ExitStack
+    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, lock: ExitStack, undo: ExitStack
 ) -> "tuple[Run, Recipe, Checkpoint | None]":
-    """The run, under its lock, its recipe, and the checkpoint to go on from."""
+    """The run, under its lock, its recipe, and the checkpoint to go on from; `undo` removes what was newly made."""
     from resnetctl.checkpoint import commits
     from resnetctl.engine.resume import find_resumed, started_before
 
@@ -215,20 +230,26 @@ def _plan(
     before = started_before(wish.runs, group.world.launch) if group.world.restarts else None
     if before is not None and commits(before.checkpoints):
         console.notice(f"started again: goes on with {printable(before.folder)}")
-        return _resume(wish, group, dataset, before, None, lock)
+        return _resume(wish, group, dataset, before, None, lock, undo)
     if not wish.resume or before is not None:
-        return _begin(wish, group, dataset, device, before, lock)
+        return _begin(wish, group, dataset, device, before, lock, undo)
     run, path = find_resumed(wish.runs, wish.which)
     if path is None and run.is_untouched():
         console.notice(f"{printable(run.folder)} has saved nothing yet: it starts at its beginning")
-        return _begin(replace(wish, recipe=str(run.recipe)), group, dataset, device, run, lock)
-    return _resume(wish, group, dataset, run, path, lock)
+        return _begin(replace(wish, recipe=str(run.recipe)), group, dataset, device, run, lock, undo)
+    return _resume(wish, group, dataset, run, path, lock, undo)
 
 
 def _begin(
-    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, before: "Run | None", lock: ExitStack
+    wish: _Wish,
+    group: "Group",
+    dataset: "Dataset",
+    device: Any,
+    before: "Run | None",
+    lock: ExitStack,
+    undo: ExitStack,
 ) -> "tuple[Run, Recipe, None]":
-    from resnetctl.engine.run import create_run
+    from resnetctl.engine.run import create_run, discard_run
     from resnetctl.engine.train import check_job
     from resnetctl.files import write_atomically
     from resnetctl.recipe import load_recipe, recipe_to_toml
@@ -241,6 +262,8 @@ def _begin(
     check_job(recipe, len(dataset.train()), device, group.size)
     run = before or create_run(wish.runs, wish.name, recipe.name)
     _open(run, group, lock)
+    if before is None:
+        undo.callback(discard_run, run)
     run.trim_metrics(0, evaluated=False)
     write_atomically(run.recipe, recipe_to_toml(recipe))
     return run, recipe, None
@@ -248,14 +271,14 @@ def _begin(
 
 def _open(run: "Run", group: "Group", lock: ExitStack) -> None:
     """Become the one that writes into the run's folder."""
-    from resnetctl.engine.run import point_latest
+    from resnetctl.engine.run import refuse_links
     from resnetctl.files import folder_lock, sweep_temporary_files
 
+    refuse_links(run)
     lock.enter_context(folder_lock(run.folder, "training"))
     sweep_temporary_files(run.folder)
     sweep_temporary_files(run.checkpoints)
     run.mark_launch(group.world.launch)
-    point_latest(run.folder.parent, run)
 
 
 def suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
@@ -268,11 +291,13 @@ def suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
 
 
 def _resume(
-    wish: _Wish, group: "Group", dataset: "Dataset", run: "Run", path: Path | None, lock: ExitStack
+    wish: _Wish, group: "Group", dataset: "Dataset", run: "Run", path: Path | None, lock: ExitStack, undo: ExitStack
 ) -> "tuple[Run, Recipe, Checkpoint]":
     from resnetctl.engine.resume import branch, check_data, check_newest, load_start, resumed_recipe
+    from resnetctl.engine.run import discard_run, refuse_links
     from resnetctl.files import folder_lock
 
+    refuse_links(run)
     with ExitStack() as reading:
         reading.enter_context(folder_lock(run.folder, "training"))
         start = load_start(run, path, console.warn)
@@ -288,6 +313,7 @@ def _resume(
         )
     if wish.name is not None and wish.name != run.name:
         run = branch(wish.runs, run, wish.name, start, recipe)
+        undo.callback(discard_run, run)
     elif path is not None:
         check_newest(run, start)
     _open(run, group, lock)
@@ -295,10 +321,16 @@ def _resume(
 
 
 def _train(
-    run: "Run", recipe: "Recipe", dataset: "Dataset", device: Any, start: "Checkpoint | None", group: "Group"
+    run: "Run",
+    recipe: "Recipe",
+    dataset: "Dataset",
+    device: Any,
+    start: "Checkpoint | None",
+    group: "Group",
+    begun: Callable[[], None],
 ) -> "tuple[Finished, int]":
     from resnetctl.data.dataset import quarantined_samples
-    from resnetctl.engine.events import Finished
+    from resnetctl.engine.events import Finished, Notice, Started
     from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train import Job, train
     from resnetctl.hardware import default_workers
@@ -320,17 +352,25 @@ def _train(
     )
     finished = None
     with (
-        stop_on_signals() as stop,
         renderer(
             console.err(),
             quiet=console.is_quiet(),
             verbose=console.is_verbose(),
             seconds=console.progress_seconds(),
         ) as show,
+        stop_on_signals(lambda text: show(Notice(text=text)), ECHO_SECONDS if group.world.launch else 0) as stop,
     ):
-        for event in train(job, stop):
-            show(event)
-            finished = event
+        try:
+            for event in train(job, stop):
+                if isinstance(event, Started):
+                    stop.begun = True
+                    begun()
+                show(event)
+                finished = event
+        except KeyboardInterrupt:
+            if stop.signal is None or exit_code(stop.signal) == EXIT_INTERRUPTED:
+                raise
+            raise typer.Exit(exit_code(stop.signal)) from None
     assert isinstance(finished, Finished)
     return finished, 0 if finished.stopped_by is None else exit_code(finished.stopped_by)
 

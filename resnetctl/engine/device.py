@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import torch
@@ -93,6 +94,17 @@ def _fast_bf16(device: torch.device) -> bool:
 
 
 PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Let torch use only algorithms that give the same bits each time, or whichever are fastest."""
+    if wanted == torch.are_deterministic_algorithms_enabled():
+        return  # the call below loads the compiler's settings, which takes a while
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first use of cuBLAS
+        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = wanted
+    torch.use_deterministic_algorithms(wanted)
 
 
 def compile_or_why_not(wanted: str, device: torch.device) -> str | None:

@@ -101,6 +101,7 @@ class Notice:
     """Something the user should know; the run goes on."""
 
     text: str
+    is_warning: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +109,12 @@ class Finished:
     """The run ended: all steps done, or stopped by a signal after a save."""
 
     run: Path
+    first_step: int
+    """0, or where a resumed run went on; all of `steps` where nothing was left to do."""
     step: int
     steps: int
+    steps_planned: int
+    """`steps`, or more where train.max_steps ends the run early."""
     top1: float | None
     """Percent, of the last evaluation."""
     top5: float | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnetctl.checkpoint import commits, load_commit, load_file, load_metadata
-from resnetctl.engine.metadata import Metadata, read_metadata
+from resnetctl.engine.metadata import Metadata, best_of, read_metadata
 from resnetctl.engine.run import find_run
 from resnetctl.errors import CheckpointError, printable
 
@@ -45,11 +45,11 @@ def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found
     if not files:
         raise CheckpointError(f"{printable(run.folder)} has no checkpoint yet")
     found = sorted((_of_file(p, contents) for p in files), key=lambda f: f.step or 0, reverse=True)
-    measured = [f for f in found if f.problem is None and f.metadata and f.metadata.best]
-    if not measured:
-        return found
-    best = measured[0].metadata.best  # type: ignore[union-attr]  # the newest knows of them all
-    return [replace(f, best=best is not None and f.step == best.step and f.problem is None) for f in found]
+    usable = [f for f in found if f.problem is None and f.metadata is not None]
+    # not every evaluation was saved
+    measured = [e for f in usable if f.metadata for e in f.metadata.history if e.step == f.step]
+    best = best_of(measured)
+    return [replace(f, best=best is not None and f.step == best.step and f in usable) for f in found]
 
 
 def _of_file(path: Path, contents: bool) -> Found:

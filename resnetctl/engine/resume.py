@@ -25,8 +25,8 @@ def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:
     path = Path(which) if which is not None else None
     if path is not None and (path.is_file() or path.suffix == ".safetensors"):
         folder = path.absolute().parent
-        if not path.exists() or folder.name != "checkpoints":
-            what = "lies in no run's folder" if path.exists() else "is not there"
+        if not path.exists() or folder.name != "checkpoints" or path.is_symlink():
+            what = "is a link" if path.is_symlink() else "lies in no run's folder" if path.exists() else "is not there"
             raise CheckpointError(
                 f"the checkpoint {printable(path)} {what}",
                 hint="to start a new run from its weights: resnetctl train --set model.weights=FILE",

@@ -6,6 +6,7 @@ is read, `{"kind": "eval", "step", "epoch", "top1", "top5", "loss", "images", â€
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -124,6 +125,28 @@ def create_run(root: Path, name: str | None, recipe_name: str) -> Run:
     (folder / "checkpoints").mkdir()
     fsync_folder(root)
     return Run(folder)
+
+
+def discard_run(run: Run) -> None:
+    """Remove the folder of a run that never came to its first step; call it under the folder's lock.
+
+    Whatever the run itself does not write at its beginning stays, and the folder with it.
+    """
+    for path in (run.recipe, run.metrics, run._launch, run.folder / ".lock"):
+        path.unlink(missing_ok=True)
+    for folder in (run.checkpoints, run.folder):
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
+
+
+def refuse_links(run: Run) -> None:
+    """Raises CheckpointError where one of the run's own files or folders is a symbolic link."""
+    for path in (run.checkpoints, run.metrics, run.recipe, run._launch, run.folder / ".lock"):
+        if path.is_symlink():
+            raise CheckpointError(
+                f"{printable(path)} is a symbolic link, and nothing is read or written through one in a run's folder",
+                hint="move what it leads to into its place; the runs' folder as a whole (--runs) may be a link",
+            )
 
 
 def _new_folder(root: Path, stem: str) -> Path:

@@ -22,6 +22,8 @@ class Saver:
         self.run, self.keep = run, keep
         self.commit: Commit | None = None
         """The last one that was committed."""
+        self.seconds = self.total_seconds = 0.0
+        """How long the last save took, beside the training, and all of them together; 0 before the first."""
         self._copies: dict[str, torch.Tensor] = {}
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -69,8 +71,9 @@ class Saver:
         except Exception as error:
             self._failure = error
             return
-        self.commit = commit
-        self._saved = Saved(step=step, path=commit.path, bytes=commit.size, seconds=time.perf_counter() - began)
+        self.commit, self.seconds = commit, time.perf_counter() - began
+        self.total_seconds += self.seconds
+        self._saved = Saved(step=step, path=commit.path, bytes=commit.size, seconds=self.seconds)
 
     def poll(self) -> list[Saved]:
         """What was saved since the last call; waits for nothing. Raises ResnetctlError where a save failed."""

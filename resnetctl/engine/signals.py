@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
@@ -14,6 +16,8 @@ class StopRequest:
     """Whether, and by which signal, the run was asked to stop."""
 
     signal: int | None = None
+    begun: bool = False
+    """Whether there is something to finish and to save; before that the first signal ends all at once."""
 
 
 def exit_code(number: int) -> int:
@@ -22,18 +26,41 @@ def exit_code(number: int) -> int:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one raises KeyboardInterrupt."""
+def stop_on_signals(tell: Callable[[str], None], echo_seconds: float = 0.0) -> Iterator[StopRequest]:
+    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one raises KeyboardInterrupt.
+
+    So does the first one before the run has begun. `tell` is called at once with what happens now, from a thread of its
+    own: the handler interrupts the main thread anywhere, also where it holds what printing needs. Signals that follow
+    within `echo_seconds` are taken for the same one: a process under a launcher gets it from there too.
+    """
     request = StopRequest()
+    noted = threading.Event()
+    ends = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.signal is not None:
+        nonlocal ends
+        if request.signal is not None and time.monotonic() < ends:
+            return
+        if request.signal is not None or not request.begun:
+            request.signal = request.signal or number
             raise KeyboardInterrupt
-        request.signal = number
+        request.signal, ends = number, time.monotonic() + echo_seconds
+        noted.set()
 
+    def wait_and_tell() -> None:
+        noted.wait()
+        if request.begun and request.signal is not None:
+            again = "Ctrl-C again" if request.signal == signal.SIGINT else "a second signal"
+            name = "" if request.signal == signal.SIGINT else f"{signal.Signals(request.signal).name}: "
+            tell(f"{name}finishing the step, then saving; {again} quits at once")
+
+    teller = threading.Thread(target=wait_and_tell, daemon=True, name="signals")
+    teller.start()
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        noted.set()
+        teller.join(1)  # a terminal that takes no output must not hold up the end

@@ -37,6 +37,7 @@ from resnetctl.model.weights import load_weights
 from resnetctl.recipe import Recipe, effective_lr
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
+_SHARE_FOR_THE_BEST = 0.01  # of a run's time may have gone into saving, for an evaluation's sake to save once more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,7 @@ class _Training:
         self.micro_batch = choose_micro_batch(self.recipe, job.device, self.group.size)
         self.view = train_view(self.recipe, job.train, self.micro_batch, self.group)
         self.batches = TrainBatches(self.view)
-        self.step = 0
-        self.last_read = 0
+        self.step = self.last_read = 0
         self.history: list[Evaluation] = []
         self.unreadable: set[int] = set()
         self.unreadable_now: list[int] = []
@@ -107,21 +107,20 @@ class _Training:
     def go(self) -> Iterator[Event]:
         job, t = self.job, self.recipe.train
         classes = len(job.train.info.classes)
-        notices: list[str] = []
         self.trainer = Trainer(self.recipe, classes, job.device, self.precision, self.group)
         if job.start is None:
             model = self.recipe.model
-            load_weights(self.trainer.model, model.weights, model.arch, classes, notices.append)
+            for text in load_weights(self.trainer.model, model.weights, model.arch, classes):
+                yield Notice(text=text)
         else:
-            notices += self._restore(job.start)
+            yield from self._restore(job.start)
         why_not = compile_or_why_not(t.compile, job.device)
         try:
             self.trainer.spread(self.micro_batch, self.view.size_at(self.step, self.images))
             if why_not is None:
                 self.trainer.compile()
             elif why_not:
-                notices.append(why_not)
-            yield from (Notice(text=text) for text in notices)
+                yield Notice(text=why_not)
             yield self._started(compiled=why_not is None)
             yield from self._loop()
         except (RuntimeError, MemoryError) as error:
@@ -375,12 +374,12 @@ class _Training:
             due = self.step % c.every_steps == 0
         else:
             due = time.monotonic() - self.last_save >= 60 * c.every_minutes
-        return due or self._best_now()
-
-    def _best_now(self) -> bool:
-        """Whether the evaluation of just now is the best so far."""
         best = best_of(self.history)
-        return best is not None and best.step == self.step
+        if due or best is None or best.step != self.step:
+            return due
+        # a short run has a new best again and again, and must not spend its time on saving
+        seconds = self.saver.total_seconds + self.saver.seconds
+        return seconds <= _SHARE_FOR_THE_BEST * (time.perf_counter() - self.meter.began)
 
     def _save(self) -> Iterator[Event]:
         """Begin to save: the run goes on while the checkpoint is written."""
@@ -389,7 +388,8 @@ class _Training:
             self._check_finite(float(self.group.total(self.trainer.loss_sum)))
         tensors = self.trainer.tensors()
         if self.group.is_first:
-            best = best_of(self.history)
+            kept = {self.step, *(commit.step for commit in commits(self.run.checkpoints))}
+            best = best_of([e for e in self.history if e.step in kept])
             spared = {step for step in (best.step if best else None, self.resumed_from) if step is not None}
             yield from self.saver.start(self.step, tensors, self._metadata().to_json(), spared)
 
@@ -412,8 +412,8 @@ class _Training:
             environment=environment(self.job.device, self.precision, self.micro_batch, self.group, self.view.decoder),
         )
 
-    def _restore(self, checkpoint: Checkpoint) -> list[str]:
-        """Take up a checkpoint; returns what to tell the user."""
+    def _restore(self, checkpoint: Checkpoint) -> Iterator[Event]:
+        """Take up a checkpoint, and warn where the bits of the result will depend on it."""
         m = read_metadata(checkpoint)
         self.trainer.restore(dict(checkpoint.tensors))
         self.step = self.resumed_from = m.step
@@ -424,19 +424,20 @@ class _Training:
         if self.group.is_first:
             self.run.trim_metrics(self.step, evaluated=any(e.step == self.step for e in self.history))
         now = environment(self.job.device, self.precision, self.micro_batch, self.group, self.view.decoder)
-        changed = [f"{k} {m.environment.get(k)} → {v}" for k, v in now.items() if m.environment.get(k) != v]
-        if changed:
-            return [f"not bit-exact: the checkpoint was written with another {', '.join(changed)}"]
-        return []
+        changed = [f"{k} ({was} → {v})" for k, v in now.items() if (was := m.environment.get(k)) not in (v, None)]
+        if changed and self.group.is_first and self.step < self.steps:
+            text = f"not bit-exact: the checkpoint was written with another {', '.join(changed)}"
+            yield Notice(text=text, is_warning=True)
 
     def _finished(self) -> Finished:
-        last = self.history[-1] if self.history else None
+        last, meter = self.history[-1] if self.history else None, self.meter
         path = self.saver.commit.path if self.saver.commit else self.run.checkpoints / checkpoint_name(self.step)
-        meter = self.meter
         return Finished(
             run=self.run.folder,
+            first_step=self.resumed_from or 0,
             step=self.step,
             steps=self.steps,
+            steps_planned=self.steps_planned,
             top1=last.top1 if last else None,
             top5=last.top5 if last else None,
             seconds=time.perf_counter() - meter.began,

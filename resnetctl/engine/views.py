@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 import torch
+import torchvision
 
 from resnetctl import __version__
 from resnetctl.data.index import Index
@@ -60,6 +61,7 @@ def environment(
     return {
         "resnetctl": __version__,
         "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "instruction set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,

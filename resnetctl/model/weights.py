@@ -10,7 +10,7 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +32,26 @@ _OFFLINE_HINT = (
     "start without them: --set model.weights=none; or from a file: --set model.weights=FILE.pth; "
     f"or name a mirror that has the same file names: {MIRROR_VARIABLE}=URL"
 )
-_Notice = Callable[[str], None]
 
 
-def load_weights(network: nn.Module, weights: str, arch: str, classes: int, notice: _Notice) -> None:
-    """Fill `network`, built for `classes`, with `weights`; "none" leaves it as it is.
+def load_weights(network: nn.Module, weights: str, arch: str, classes: int) -> Iterator[str]:
+    """Fill `network`, built for `classes`, with `weights`, and tell what is done before it is; "none" leaves it alone.
 
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
     their name. Anything else is a .safetensors file (ours too: `model.*`) or a .pth / .pt file of tensors. Where the
-    file has another number of classes the last layer stays new, and `notice` says so. Raises ResnetctlError where the
+    file has another number of classes the last layer stays new, and that is told. Raises ResnetctlError where the
     weights cannot be had or do not fit.
     """
     if weights == "none":
         return
-    path = _published_file(weights, arch, notice) if weights in PUBLISHED else Path(weights).expanduser()
-    fill(network, read_weights(path), path, classes, notice)
+    path = (yield from _published_file(weights, arch)) if weights in PUBLISHED else Path(weights).expanduser()
+    yield from fill(network, read_weights(path), path, classes)
 
 
 # --- published weights ----------------------------------------------------------------------------------------------
 
 
-def _published_file(weights: str, arch: str, notice: _Notice) -> Path:
+def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
     """Where the published file lies on this machine, downloaded if need be."""
     import torchvision
 
@@ -75,9 +74,9 @@ def _published_file(weights: str, arch: str, notice: _Notice) -> Path:
     if path.is_file():
         if _sha256(path).startswith(found[1]):
             return path
-        notice(f"{printable(path)} is not what its name says; it is downloaded again")
+        yield f"{printable(path)} is not what its name says; it is downloaded again"
     folder.mkdir(parents=True, exist_ok=True)
-    notice(f"downloading {printable(url)} to {printable(folder)}")
+    yield f"downloading {printable(url)} to {printable(folder)}"
     _download(url, path, found[1])
     return path
 
@@ -181,7 +180,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int, notice: _Notice) -> None:
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int) -> Iterator[str]:
     """Copy `state` into `network`; another number of classes leaves the last layer new. Raises if it does not fit."""
     state = dict(state)
     head = state.get("fc.weight")
@@ -192,7 +191,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
         and head.shape[0] != classes
         and head.shape[1:] == own["fc.weight"].shape[1:]
     ):
-        notice(f"the last layer is new: {printable(path.name)} has {head.shape[0]:,} classes, the data set {classes:,}")
+        yield f"the last layer is new: {printable(path.name)} has {head.shape[0]:,} classes, the data set {classes:,}"
         state["fc.weight"], state["fc.bias"] = own["fc.weight"], own["fc.bias"]
     for name, tensor in own.items():
         if name.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 do not count batches
@@ -213,7 +212,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
     network.load_state_dict(state)
     has_blur = any(isinstance(module, BlurConv2d) for module in network.modules())
     if has_blur != _trained_with_blur(path):
-        notice(
+        yield (
             f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, the model is built "
             f"{'with' if has_blur else 'without'} it; for the other: --set model.blurpool={str(not has_blur).lower()}"
         )

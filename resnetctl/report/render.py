@@ -73,7 +73,7 @@ def _text(event: Event, verbose: bool) -> str | None:
             size = f"{event.bytes / 2**20:.0f} MiB in {event.seconds:.2f} s"
             return f"saved step {event.step:,}: {size}, {printable(event.path)}"
         case Notice():
-            return printable(event.text)
+            return f"warning: {printable(event.text)}" if event.is_warning else printable(event.text)
         case Finished():
             return _finished(event)
     return None
@@ -91,13 +91,15 @@ def _started(e: Started) -> str:
         f"{_count(e.epochs, 'epoch')}, {_count(e.steps, 'step')} of {batch} images",
         f"run {printable(e.run)}",
     ]
-    if e.first_step:
+    if 0 < e.first_step < e.steps:
         lines.append(f"goes on after step {e.first_step:,}")
     return "\n".join(lines)
 
 
 def _finished(e: Finished) -> str:
     lines = []
+    if e.first_step >= e.steps:
+        return _nothing_left(e)
     if e.stopped_by is not None:
         lines.append(f"stopped after step {e.step:,} of {e.steps:,}; saved in {printable(e.checkpoint)}")
     else:
@@ -110,6 +112,17 @@ def _finished(e: Finished) -> str:
         if len(e.unreadable) > 20:
             lines.append(f"  and {len(e.unreadable) - 20:,} more; resnetctl verify lists them all")
     return "\n".join(lines)
+
+
+def _nothing_left(e: Finished) -> str:
+    text = f"the run {printable(e.run.name)} is complete: all {_count(e.step, 'step')} were done before"
+    text += f", top-1 {e.top1:.2f} %" if e.top1 is not None else ""
+    if e.steps < e.steps_planned:
+        return f"{text}\nto go on to step {e.steps_planned:,}: resnetctl train --resume --set train.max_steps=0"
+    return (
+        f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with: "
+        "resnetctl train --resume --allow-changes --epochs N"
+    )
 
 
 def _lines(console: Console, verbose: bool, seconds: float) -> Render:

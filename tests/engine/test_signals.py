@@ -2,17 +2,24 @@
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 
-from resnetctl.engine.signals import exit_code, stop_on_signals
+from resnetctl.engine.signals import StopRequest, exit_code, stop_on_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+def nobody(text: str) -> None:
+    pass
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_once_asks(number):
-    with stop_on_signals() as stop:
+    with stop_on_signals(nobody) as stop:
+        stop.begun = True
         assert stop.signal is None
         os.kill(os.getpid(), number)
         assert stop.signal == number
@@ -21,11 +28,65 @@ def test_once_asks(number):
 @pytest.mark.parametrize("first", SIGNALS)
 @pytest.mark.parametrize("second", SIGNALS)
 def test_twice_quits(first, second):
-    with stop_on_signals() as stop:
+    with stop_on_signals(nobody) as stop:
+        stop.begun = True
         os.kill(os.getpid(), first)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), second)
         assert stop.signal == first
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_the_run_has_begun_once_quits(number):
+    with stop_on_signals(nobody) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert stop.signal == number
+
+
+def test_what_happens_is_told_at_once_while_the_step_goes_on():
+    said: list[str] = []
+    told = threading.Event()
+
+    def tell(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    with stop_on_signals(tell) as stop:
+        stop.begun = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert told.wait(10)
+    assert said == ["finishing the step, then saving; Ctrl-C again quits at once"]
+    said.clear()
+    with stop_on_signals(tell) as stop:
+        stop.begun = True
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert said == ["SIGTERM: finishing the step, then saving; a second signal quits at once"]
+
+
+def test_nothing_is_told_where_no_signal_came():
+    with stop_on_signals(pytest.fail):
+        pass
+    assert "signals" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_handler_waits_for_nothing_that_the_main_thread_holds():
+    lock = threading.Lock()
+    with stop_on_signals(lambda text: lock.acquire() and None) as stop:
+        stop.begun = True
+        with lock:
+            os.kill(os.getpid(), signal.SIGTERM)  # would never return
+            assert stop.signal == signal.SIGTERM
+
+
+def test_an_echo_is_no_second_signal():
+    with stop_on_signals(nobody, echo_seconds=0.2) as stop:
+        stop.begun = True
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.25)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_exit_codes():
@@ -34,6 +95,10 @@ def test_exit_codes():
 
 def test_the_handlers_of_before_come_back():
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(KeyError), stop_on_signals():
+    with pytest.raises(KeyError), stop_on_signals(nobody):
         raise KeyError
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_request_of_nobody():
+    assert (StopRequest().signal, StopRequest().begun) == (None, False)

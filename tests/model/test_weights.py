@@ -23,9 +23,7 @@ def network(classes: int = 6, seed: int = 0, **changes: bool) -> torch.nn.Module
 
 
 def load(model: torch.nn.Module, weights: object, classes: int = 6) -> list[str]:
-    said: list[str] = []
-    load_weights(model, str(weights), "resnet18", classes, said.append)
-    return said
+    return list(load_weights(model, str(weights), "resnet18", classes))
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module, but: str = "-") -> bool:

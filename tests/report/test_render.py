@@ -62,8 +62,10 @@ STEPPED = Stepped(
 EVALUATED = Evaluated(step=312, epoch=10, top1=84.5, top5=99.2, loss=0.6, images=500, seconds=1.5)
 FINISHED = Finished(
     run=Path("runs/a"),
+    first_step=0,
     step=312,
     steps=312,
+    steps_planned=312,
     top1=84.5,
     top5=99.2,
     seconds=119.6,
@@ -112,9 +114,9 @@ def test_the_lines_of_a_run():
 
 
 def test_one_of_each_and_several_of_each():
-    one = replace(STARTED, workers=1, classes=1, epochs=1, steps=1, compiled=True, first_step=7)
+    one = replace(STARTED, workers=1, classes=1, epochs=1, steps=8, compiled=True, first_step=7)
     assert plain(one)[0] == "resnet50 on cpu, fp32, compiled, 1 loader worker; recipe small"
-    assert "of 1 class; 1 epoch, 1 step of 64 images" in plain(one)[1]
+    assert "of 1 class; 1 epoch, 8 steps of 64 images" in plain(one)[1]
     assert plain(one)[-1] == "goes on after step 7"
     many = replace(STARTED, device="cuda", world_size=8, micro_batch=64, global_batch=1024, workers=0)
     assert plain(many)[0].startswith("resnet50 on 8 × cuda, fp32, 0 loader workers")
@@ -163,6 +165,19 @@ def test_saves_are_told_where_details_are_wanted():
 def test_a_stopped_run_says_where_it_goes_on():
     (line,) = plain(replace(FINISHED, step=99, stopped_by=signal.SIGINT, images_per_second=0.0))
     assert line == "stopped after step 99 of 312; saved in runs/a/checkpoints/step-00000312.safetensors"
+
+
+def test_a_run_that_was_complete_says_so_and_what_to_do():
+    lines = plain(replace(STARTED, first_step=312), replace(FINISHED, first_step=312))
+    assert "goes on after" not in "".join(lines)
+    assert lines[-2] == "the run a is complete: all 312 steps were done before, top-1 84.50 %"
+    assert "--resume --allow-changes --epochs N" in lines[-1]
+    early = replace(FINISHED, first_step=6, step=6, steps=6, top1=None)
+    assert plain(early)[-1] == "to go on to step 312: resnetctl train --resume --set train.max_steps=0"
+
+
+def test_a_warning_is_called_one():
+    assert plain(Notice(text="x", is_warning=True)) == ["warning: x"]
 
 
 def test_quiet_says_nothing():
