@@ -98,7 +98,7 @@ def _row(name: str, result: Any, found: dict[str, Any]) -> tuple[str, str, str, 
     rate = result.rate
     if name == "loader":
         bound = result.bound
-        note = f"{result.workers} workers, {result.size} px, {result.decoder}; bound: decoding alone"
+        note = f"{result.workers} worker{'' if result.workers == 1 else 's'}, {result.size} px, {result.decoder}; bound: decoding alone"
     elif name == "model":
         bound = result.bound
         compiled = ", compiled" if result.compiled else ""

@@ -207,7 +207,10 @@ def _bars() -> Iterator[Progress]:
 
 
 def _count(done: int, total: int | None) -> str:
-    return f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    """Nothing for work that is not counted, such as a measurement."""
+    if total is None:
+        return f"{done:,}" if done else ""
+    return f"{done:,}/{total:,}"
 
 
 class _PlainProgress:
@@ -240,14 +243,12 @@ class _PlainProgress:
     def _say(self, now: float) -> None:
         seconds = now - self._start
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        text = f"{printable(self._what)}: {_count(self._done, self._total)}"
-        if rate:
-            text += f", {rate:,.0f}/s"
+        parts = [_count(self._done, self._total), f"{rate:,.0f}/s" if rate else ""]
         if self._total is not None and rate and self._done < self._total:
-            text += f", {duration((self._total - self._done) / rate)} left"
+            parts.append(f"{duration((self._total - self._done) / rate)} left")
         else:
-            text += f", {duration(seconds)}"
-        err().print(text)
+            parts.append(duration(seconds))
+        err().print(f"{printable(self._what)}: {', '.join(filter(None, parts))}")
         self._said, self._said_done = now, self._done
 
 
