@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, options
+from resnetctl.cli import complete, console, help, options
 from resnetctl.errors import EXIT_FAILURE, CheckpointError
 
 if TYPE_CHECKING:
     from resnetctl.engine.inventory import Found
 
-app = typer.Typer(help="List, show and verify saved checkpoints.", no_args_is_help=True)
+app = typer.Typer(cls=help.Group, help="List, show and verify saved checkpoints.", no_args_is_help=True)
 
 Which = Annotated[
     str | None,

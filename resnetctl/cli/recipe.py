@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, options
+from resnetctl.cli import complete, console, help, options
 
-app = typer.Typer(no_args_is_help=True, help="List the recipes, show every value of one, compare two.")
+app = typer.Typer(cls=help.Group, no_args_is_help=True, help="List the recipes, show every value of one, compare two.")
 
 Name = Annotated[
     str,
