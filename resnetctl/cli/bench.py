@@ -98,7 +98,8 @@ def _row(name: str, result: Any, found: dict[str, Any]) -> tuple[str, str, str, 
     rate = result.rate
     if name == "loader":
         bound = result.bound
-        note = f"{result.workers} worker{'' if result.workers == 1 else 's'}, {result.size} px, {result.decoder}; bound: decoding alone"
+        workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
+        note = f"{workers}, {result.size} px, {result.decoder}; bound: decoding alone"
     elif name == "model":
         bound = result.bound
         compiled = ", compiled" if result.compiled else ""
