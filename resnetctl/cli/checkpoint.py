@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, help, options
-from resnetctl.errors import EXIT_FAILURE, CheckpointError
+from resnetctl.errors import EXIT_FAILURE, CheckpointError, printable
 
 if TYPE_CHECKING:
     from resnetctl.engine.inventory import Found
@@ -63,15 +63,17 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
         console.print_json({**_facts(newest), "metadata": newest.metadata.to_json()})
         return
     m = newest.metadata
-    best = m.best
+    last, best = m.history[-1] if m.history else None, m.best
     rows = [
         ("file", newest.path),
+        ("state", newest.problem or "ok (its contents were not read: resnetctl checkpoint verify)"),
         ("size", console.size(newest.size)),
+        ("sha256", newest.sha256 or "-"),
         ("step", f"{m.step:,} of {m.steps:,}"),
         ("epoch", f"{m.epoch:.2f} of {m.recipe.train.epochs}"),
         ("model", f"{m.recipe.model.arch}, {len(m.classes):,} classes"),
         ("recipe", m.recipe.name),
-        ("top-1, top-5", f"{m.history[-1].top1:.2f} %, {m.history[-1].top5:.2f} %" if m.history else "not measured"),
+        ("top-1, top-5", f"{last.top1:.2f} %, {last.top5:.2f} % at step {last.step:,}" if last else "not measured"),
         ("best top-1", f"{best.top1:.2f} % at step {best.step:,}" if best else "not measured"),
         *((f"{k}", v) for k, v in m.environment.items()),
     ]
@@ -103,15 +105,15 @@ def _table(found: "list[Found]", as_json: bool) -> None:
         return
     rows = [
         (
-            f"{fact['step']:,}" if fact["step"] is not None else "-",
+            fact["step"] if fact["step"] is not None else Path(fact["path"]).name,
             f"{fact['epoch']:.2f}" if fact["epoch"] is not None else "-",
             f"{fact['top1']:.2f} %" if fact["top1"] is not None else "-",
             f"{fact['top5']:.2f} %" if fact["top5"] is not None else "-",
-            fact["recipe"] or "-",
             console.size(fact["size"]),
             fact["problem"] or ("ok, best" if fact["best"] else "ok"),
-            Path(fact["path"]).name,
         )
         for fact in facts
     ]
-    console.table(("step", "epoch", "top-1", "top-5", "recipe", "size", "state", "file"), rows)
+    recipes = sorted({fact["recipe"] for fact in facts if fact["recipe"]})
+    title = f"{printable(found[0].path.parent)}, recipe {', '.join(map(printable, recipes)) or 'unknown'}"
+    console.table(("step", "epoch", "top-1", "top-5", "size", "state"), rows, title=title)

@@ -44,7 +44,7 @@ def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found
     files = [p for p in run.checkpoints.glob("step-*") if _FILE.fullmatch(p.name) and not p.is_symlink()]
     if not files:
         raise CheckpointError(f"{printable(run.folder)} has no checkpoint yet")
-    found = sorted((_of_file(p, contents) for p in files), key=lambda f: f.step or 0, reverse=True)
+    found = sorted((_of_file(p, contents) for p in files), key=lambda f: f.path.name, reverse=True)
     usable = [f for f in found if f.problem is None and f.metadata is not None]
     # not every evaluation was saved
     measured = [e for f in usable if f.metadata for e in f.metadata.history if e.step == f.step]
@@ -65,17 +65,19 @@ def _of_file(path: Path, contents: bool) -> Found:
         size = path.stat().st_size
         if commit and size != commit.size:
             raise CheckpointError(f"damaged: it has {size:,} bytes, and {commit.size:,} were committed")
-        if path.suffix == ".damaged":
-            problem = "damaged: set aside by a resume"
-        elif match and commit is None:
+        if match and metadata.step != int(match[1]):
+            raise CheckpointError(f"damaged: it holds step {metadata.step:,}")
+        if match and commit is None:
             problem = "unfinished: it was never committed"
     except CheckpointError as error:
         if not path.exists():
             raise
         problem = error.message.removeprefix(f"checkpoint {printable(path)} is ")
+    if path.suffix == ".damaged":
+        problem = f"damaged: set aside by a resume as {path.name}"
     return Found(
         path=path,
-        step=metadata.step if metadata else int(match[1]) if match else None,
+        step=int(match[1]) if match else metadata.step if metadata else None,
         size=path.stat().st_size,
         sha256=commit.sha256 if commit else None,
         metadata=metadata,

@@ -115,13 +115,14 @@ def _finished(e: Finished) -> str:
 
 
 def _nothing_left(e: Finished) -> str:
-    text = f"the run {printable(e.run.name)} is complete: all {_count(e.step, 'step')} were done before"
+    name = printable(e.run.name)
+    text = f"the run {name} is complete: all {_count(e.step, 'step')} were done before"
     text += f", top-1 {e.top1:.2f} %" if e.top1 is not None else ""
     if e.steps < e.steps_planned:
-        return f"{text}\nto go on to step {e.steps_planned:,}: resnetctl train --resume --set train.max_steps=0"
+        return f"{text}\nto go on to step {e.steps_planned:,}: resnetctl train --resume {name} --set train.max_steps=0"
     return (
         f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with: "
-        "resnetctl train --resume --allow-changes --epochs N"
+        f"resnetctl train --resume {name} --allow-changes --epochs N"
     )
 
 
@@ -185,6 +186,7 @@ def _bar(console: Console, verbose: bool) -> Iterator[Render]:
             text = _text(event, verbose)
             if text is not None:
                 if isinstance(event, Finished):
+                    progress.update(run, visible=event.first_step < event.steps)
                     progress.stop()
                 _say(progress.console, text)
             match event:

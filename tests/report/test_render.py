@@ -171,9 +171,10 @@ def test_a_run_that_was_complete_says_so_and_what_to_do():
     lines = plain(replace(STARTED, first_step=312), replace(FINISHED, first_step=312))
     assert "goes on after" not in "".join(lines)
     assert lines[-2] == "the run a is complete: all 312 steps were done before, top-1 84.50 %"
-    assert "--resume --allow-changes --epochs N" in lines[-1]
+    assert lines[-1].endswith("resnetctl train --resume a --allow-changes --epochs N")
     early = replace(FINISHED, first_step=6, step=6, steps=6, top1=None)
-    assert plain(early)[-1] == "to go on to step 312: resnetctl train --resume --set train.max_steps=0"
+    assert plain(early)[-1] == "to go on to step 312: resnetctl train --resume a --set train.max_steps=0"
+    assert "starting" not in drawn(replace(STARTED, first_step=312), replace(FINISHED, first_step=312)).splitlines()[-1]
 
 
 def test_a_warning_is_called_one():
