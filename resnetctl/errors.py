@@ -64,6 +64,11 @@ def some(names: Sequence[object], shown: int = 5) -> str:
     return text if len(names) <= shown else f"{text} and {len(names) - shown} more"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     """The closest of `known` to a misspelt `word`, or None where nothing is close."""
     import difflib

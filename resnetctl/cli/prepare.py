@@ -85,6 +85,10 @@ def prepare(
     extract: Annotated[
         bool, typer.Option("--extract", help="Copy the images into train/<class>/ and val/<class>/ in the data root.")
     ] = False,
+    release_quarantined: Annotated[
+        bool,
+        typer.Option("--release-quarantined", help="Take back the images that verify put into quarantine."),
+    ] = False,
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
@@ -115,6 +119,7 @@ def prepare(
             allow_incomplete=allow_incomplete,
             split=None if val_fraction is None else data_prepare.Split(fraction=val_fraction, seed=seed),
             copying=Copying(packing=packing, extract=extract, workers=usable_cores() if workers is None else workers),
+            release_quarantined=release_quarantined,
             progress=progress,
         )
     for text in done.notices:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resnetctl.data.mapped import damaged, map_safetensors
+from resnetctl.data.mapped import damaged, map_safetensors, pack_strings
 from resnetctl.errors import DataError, printable
 from resnetctl.files import atomic_file, write_all
 
@@ -158,10 +158,11 @@ class IndexBuilder:
             write_all(fd, data)
         return info
 
-    def encode(self, info: IndexInfo, known: Index | None = None) -> tuple[IndexInfo, bytes]:
+    def encode(self, info: IndexInfo, known: Index | None = None, *, release: bool = False) -> tuple[IndexInfo, bytes]:
         """Sort by (label, name); `info` with its fingerprint, and the bytes of the index file.
 
-        `known`, an earlier index opened with `whole`, hands on its CRCs and quarantine where it is of the same samples.
+        `known`, an earlier index opened with `whole`, hands on the CRCs and (without `release`) the quarantine of the
+        samples that are the same by name, class and size.
 
         Raises DataError where two samples have one name, or there is none at all.
         """
@@ -184,10 +185,10 @@ class IndexBuilder:
         arrays: dict[str, np.ndarray] = {
             k: np.frombuffer(self._columns[k], np.int64)[order].astype(dtype) for k, dtype in _COLUMNS.items()
         }
-        if known and known.info.whole_fingerprint == _fingerprint(info.classes, arrays, names):
-            crc32 = np.array(known.crc32)[np.argsort(known.file_order)]
+        if known and known.info.classes == info.classes:
+            crc32, quarantined = _known_of(known, arrays, names)
             arrays["crc32"] = np.where(arrays["crc32"] == UNKNOWN_CRC, crc32, arrays["crc32"])
-            info = replace(info, quarantined=known.info.quarantined)
+            info = replace(info, quarantined=() if release else quarantined)
         return _encode(info, arrays, names, [os.fsencode(c) for c in self._containers])
 
 
@@ -206,8 +207,30 @@ def _encode(
     front = {k: column[:usable] for k, column in arrays.items()}
     fingerprint = _fingerprint(info.classes, front, names[:usable]) if info.quarantined else whole
     info = replace(info, fingerprint=fingerprint, whole_fingerprint=whole)
-    arrays = arrays | _pack_strings("name", names) | _pack_strings("container_name", containers)
+    arrays = arrays | pack_strings("name", names) | pack_strings("container_name", containers)
     return info, save(arrays, {_METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
+
+
+def _known_of(known: Index, arrays: dict[str, np.ndarray], names: list[bytes]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """What `known` says of samples sorted by (label, name): their CRCs `[N] int64`, and which are in quarantine."""
+    place = np.argsort(known.file_order)
+    if known.info.whole_fingerprint == _fingerprint(known.info.classes, arrays, names):
+        return np.array(known.crc32)[place], known.info.quarantined
+    labels, sizes, crcs = (column[place].tolist() for column in (known.label, known.size, known.crc32))
+    bad = (place >= len(known) - known.quarantined).tolist()
+    found = np.full(len(names), UNKNOWN_CRC, np.int64)
+    quarantined, k = [], 0
+    wanted = zip(arrays["label"].tolist(), names, arrays["size"].tolist(), strict=True)
+    for i, (label, name, size) in enumerate(wanted):  # both are sorted: one walk along the two
+        while k < len(labels) and (labels[k], os.fsencode(known.name(int(place[k])))) < (label, name):
+            k += 1
+        if k == len(labels):
+            break
+        if (labels[k], sizes[k]) == (label, size) and os.fsencode(known.name(int(place[k]))) == name:
+            found[i] = crcs[k]
+            if bad[k]:
+                quarantined.append(i)
+    return found, tuple(quarantined)
 
 
 def _file_order(count: int, quarantined: tuple[int, ...]) -> np.ndarray:
@@ -216,14 +239,9 @@ def _file_order(count: int, quarantined: tuple[int, ...]) -> np.ndarray:
     return np.concatenate((np.delete(np.arange(count), back), back))
 
 
-def _pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:
-    blob = np.frombuffer(b"".join(strings) or b"\0", np.uint8)
-    return {f"{key}_bytes": blob, f"{key}_ends": np.cumsum([len(s) for s in strings], dtype=np.int64)}
-
-
 def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray], names: list[bytes]) -> str:
     digest = hashlib.sha256(json.dumps(list(classes)).encode())
-    for column in (arrays["label"], arrays["size"], *_pack_strings("name", names).values()):
+    for column in (arrays["label"], arrays["size"], *pack_strings("name", names).values()):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 

@@ -33,6 +33,9 @@ def check_image(index: Index, i: int) -> Look:
         data = index.read(i)
     except DataError as error:
         return Look(error.message, (), UNKNOWN_CRC)
+    changed = _changed_file(index, i)
+    if changed:
+        return Look(changed, (), UNKNOWN_CRC)
     crc = zlib.crc32(data)
     if index.crc32[i] not in (UNKNOWN_CRC, crc):
         return Look("its bytes are not those that prepare or an earlier verify saw (CRC)", (), UNKNOWN_CRC)
@@ -47,6 +50,16 @@ def check_image(index: Index, i: int) -> Look:
         sizes = f"it is {image.width} × {image.height}, but the index says {width} × {height}"
         return Look(sizes, (), UNKNOWN_CRC)
     return Look(None, tuple(_unusual(index.name(i), str(image.format), image.mode)), crc)
+
+
+def _changed_file(index: Index, i: int) -> str | None:
+    """What to say where an image that is a file of its own is longer than it was; of it, only the start is read."""
+    if index.info.source not in ("folder", "flat"):
+        return None
+    size = index.container_path(int(index.container[i])).stat().st_size
+    if size == index.length[i]:
+        return None
+    return f"its file has {size:,} bytes now, and had {index.length[i]:,}: run resnetctl prepare again"
 
 
 def _load(data: bytes) -> Image.Image:

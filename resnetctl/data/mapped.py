@@ -48,3 +48,9 @@ def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             raise
         raise damaged(path, str(error)) from error
     return arrays, metadata
+
+
+def pack_strings(key: str, strings: list[bytes]) -> dict[str, np.ndarray]:
+    """`strings` as two arrays: all their bytes, `[total] uint8`, and where each ends, `[N] int64`."""
+    blob = np.frombuffer(b"".join(strings) or b"\0", np.uint8)
+    return {f"{key}_bytes": blob, f"{key}_ends": np.cumsum([len(s) for s in strings], dtype=np.int64)}

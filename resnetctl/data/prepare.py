@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +13,21 @@ import numpy as np
 
 from resnetctl.data import imagenet
 from resnetctl.data.copying import Copying, absolute, copy, pack_pieces, remove_leftovers
-from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset, is_ours, load_dataset
+from resnetctl.data.dataset import (
+    DATASET_FILE,
+    Dataset,
+    created_by,
+    encode_dataset,
+    is_ours,
+    load_dataset,
+    quarantined_samples,
+)
 from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
 from resnetctl.data.sources import SourceData, recognised, source_module
 from resnetctl.data.split import draw_val
 from resnetctl.data.unknown import no_such_source, unknown_source
-from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
+from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent
 
@@ -64,12 +73,14 @@ def prepare(
     allow_incomplete: bool = False,
     split: Split | None = None,
     copying: Copying | None = None,
+    release_quarantined: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
     """Index `source` (default: what `data_root` holds, or what it was prepared from) for training.
 
     Only `data_root` is written to: the indexes, `dataset.json`, what the source itself puts there, and the shards or
-    class folders that `copying` asks for. Raises DataError where the source is not recognised, damaged, or not whole
+    class folders that `copying` asks for. What an earlier verify found out of the same images is kept, but for its
+    quarantine with `release_quarantined`. Raises DataError where the source is not recognised, damaged, or not whole
     (unless `allow_incomplete`), and ResnetctlError where another prepare is at work or the data root cannot be written.
     """
     start = time.monotonic()
@@ -95,11 +106,14 @@ def prepare(
                 held, kind = copy(data_root, kind, held, builders, copying, progress)
                 builders, split = _list_samples(held, progress), None
             notices += _before(data_root, kind, held.root)
-            dataset, splits = _write(data_root, kind, held, builders, incomplete, split)
+            dataset, splits = _write(data_root, kind, held, builders, incomplete, split, release_quarantined)
     if "val" not in builders:
         notices.append(_NO_VAL)
     for each, count in dataset.quarantined.items():
-        notices.append(f"{count:,} images of {each} stay in quarantine: resnetctl verify looks at them again")
+        notices.append(
+            f"{counted(count, 'image')} of {each} in quarantine, left out: {some(quarantined_samples(dataset, each))}; "
+            "resnetctl verify looks at them again"
+        )
     notices += held.notes
     seconds = time.monotonic() - start
     return Prepared(dataset=dataset, splits=splits, root=held.root, notices=tuple(notices), seconds=seconds)
@@ -248,6 +262,7 @@ def _write(
     builders: dict[str, IndexBuilder],
     incomplete: str | None,
     drawn: Split | None,
+    release: bool,
 ) -> tuple[Dataset, tuple[SplitSummary, ...]]:
     """Write the indexes and `dataset.json`; what `verify` found out of the same samples before is kept."""
     root, here = absolute(held.root), absolute(data_root)
@@ -263,7 +278,8 @@ def _write(
             incomplete=incomplete,
             notes=tuple(held.notes),
         )
-        infos[split], files[index_path(data_root, split)] = builder.encode(info, _earlier_index(data_root, split))
+        path = index_path(data_root, split)
+        infos[split], files[path] = builder.encode(info, _earlier_index(path), release=release)
         counts = builder.class_counts(len(held.classes))
         summaries.append(
             SplitSummary(split=split, images=len(builder), classes=int((counts > 0).sum()), bytes=builder.total_bytes())
@@ -287,14 +303,26 @@ def _write(
         checksums=held.checksums,
         accepted=_accepted(data_root, held),
     )
-    bad = [b for b in read_quarantine(data_root) if b.split in quarantined]
-    write_dataset(dataset, files, bad)
+    write_dataset(dataset, files, _still_bad(data_root, infos, builders))
     return dataset, tuple(summaries)
 
 
-def _earlier_index(data_root: Path, split: str) -> Index | None:
+def _still_bad(data_root: Path, infos: Mapping[str, IndexInfo], builders: Mapping[str, IndexBuilder]) -> list[BadImage]:
+    """The lines of the quarantine list that still hold."""
+    bad = []
+    for split, info in infos.items():
+        listed = [each for each in read_quarantine(data_root) if each.split == split]
+        if len(listed) != len(info.quarantined):  # some have changed, or are gone
+            names = sorted((label, os.fsencode(name)) for name, label in builders[split].names_and_labels())
+            still = {os.fsdecode(names[i][1]) for i in info.quarantined}
+            listed = [each for each in listed if each.name in still]
+        bad += listed
+    return bad
+
+
+def _earlier_index(path: Path) -> Index | None:
     with contextlib.suppress(DataError):
-        return Index(index_path(data_root, split), whole=True)
+        return Index(path, whole=True)
     return None
 
 

@@ -43,7 +43,7 @@ def open_tar(path: Path) -> Iterator[tuple[Reader, int]]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise DataError(f"cannot read {printable(path)}: {error.strerror}", hint="mend its permissions") from error
     try:
         yield partial(os.pread, fd), os.fstat(fd).st_size
     except OSError as error:

@@ -7,6 +7,7 @@ put into quarantine, where training and evaluation do not see them.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from resnetctl.data.order import permutation
 from resnetctl.data.parallel import in_parallel
 from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
-from resnetctl.errors import printable, some
+from resnetctl.errors import counted, printable, some
 from resnetctl.files import folder_lock
 from resnetctl.progress import Progress, silent
 
@@ -102,7 +103,10 @@ def verify(
         bad = [_bad_image(index, i, why) for split, index in indexes.items() for i, why in found[split].bad.items()]
         remarks = list(dict.fromkeys(note for index in indexes.values() for note in index.info.notes))
         if writable:
-            dataset, kept = _keep(replace(dataset, accepted=accepted), indexes, found, bad)
+            try:
+                dataset, kept = _keep(replace(dataset, accepted=accepted), indexes, found, bad)
+            except OSError as error:  # a full disk must not cost the report
+                kept = [f"nothing could be kept in {printable(data_root)}: {error.strerror}"]
             remarks += kept
         elif sample is None:
             remarks.append(f"{printable(data_root)} cannot be written: nothing was put into quarantine, no CRC kept")
@@ -122,7 +126,7 @@ def _lock(data_root: Path, sample: int | None) -> Iterator[bool]:
     """Hold the data root's lock, so that no prepare writes meanwhile; whether the root can be written."""
     with contextlib.ExitStack() as stack:
         writable = False
-        if sample is None:
+        if sample is None and os.access(data_root, os.W_OK):
             with contextlib.suppress(OSError):  # a read-only root can be verified too
                 stack.enter_context(folder_lock(data_root, "preparing or verifying"))
                 writable = True
@@ -226,11 +230,18 @@ def _keep(
             fingerprints[split] = info.fingerprint
         released = int((was_bad & ~is_bad).sum())
         if released:
-            kept.append(f"{released:,} images of {split} are fine again, and out of quarantine")
+            kept.append(f"{counted(released, 'image')} of {split} fine again, and out of quarantine")
         if found[split].crc32:
-            kept.append(f"the CRCs of {len(found[split].crc32):,} images of {split} were kept to compare with later")
+            kept.append(f"CRCs of {counted(len(found[split].crc32), 'image')} of {split} kept to compare with later")
         if is_bad.any():
-            kept.append(f"{quarantined[split]:,} images of {split} are in quarantine: train and eval leave them out")
+            kept.append(
+                f"{counted(quarantined[split], 'image')} of {split} in quarantine: train and eval leave them out"
+            )
+        if (is_bad & ~was_bad).any():
+            kept.append(
+                f"a run that was begun before cannot go on without the images of {split} that are in quarantine now: "
+                "resnetctl prepare --release-quarantined takes them back"
+            )
     after = replace(
         dataset,
         fingerprints=fingerprints,

@@ -12,7 +12,7 @@ from resnetctl.data.index import Index
 from resnetctl.distributed import Group
 from resnetctl.engine.metadata import read_metadata
 from resnetctl.engine.run import Run, create_run, find_run, runs
-from resnetctl.errors import CheckpointError, DataError, UsageError, printable
+from resnetctl.errors import CheckpointError, DataError, UsageError, counted, printable
 from resnetctl.files import write_atomically
 from resnetctl.recipe import Override, Recipe, change_recipe, differences, recipe_to_toml
 
@@ -82,6 +82,12 @@ def check_data(checkpoint: Checkpoint, index: Index) -> None:
         what = f"its classes are others ({len(was.classes)} then, {len(index.info.classes)} now)"
     else:
         what = f"it has {len(index):,} train images, and had {was.train_images:,}, or their names or sizes changed"
+    if index.quarantined and was.train_fingerprint == index.info.whole_fingerprint:
+        raise DataError(
+            f"verify has put {counted(index.quarantined, 'train image')} into quarantine since the run was started",
+            hint="to go on with them, as before: resnetctl prepare --release-quarantined; or start a new run without "
+            "them, from its weights: --set model.weights=CHECKPOINT",
+        )
     raise DataError(
         f"this is not the data set that the run was started on: {what}",
         hint="give the right one with --data, or start a new run from its weights: --set model.weights=CHECKPOINT",

@@ -66,9 +66,19 @@ def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
     (tmp_path / "data/train/cat/3.jpg").write_bytes(b"<html>")
     (tmp_path / "data/val/dog/1.jpg").write_bytes(b"")
     assert cli("prepare").returncode == 0
+    common = ("--workers", "0", "--device", "cpu")
+    begun = ("--max-steps", "1", "--batch-size", "8", "--arch", "resnet18", "--name", "before", *common)
+    assert cli("train", *begun).returncode == 0
+    assert cli("verify", "--workers", "0").returncode == 3
+    resumed = cli("train", "--resume", "before", "--max-steps", "2", *common)
+    assert resumed.returncode == 3
+    assert "verify has put 1 train image into quarantine since" in resumed.stderr
+    assert "prepare --release-quarantined" in resumed.stderr
+    assert cli("prepare", "--release-quarantined").returncode == 0
+    resumed = cli("train", "--resume", "before", "--max-steps", "2", *common)
+    assert resumed.returncode == 0, resumed.stderr
     assert cli("verify", "--workers", "0").returncode == 3
     assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 2
-    common = ("--workers", "0", "--device", "cpu")
     trained = cli("train", "--max-steps", "2", "--batch-size", "8", "--arch", "resnet18", *common)
     assert trained.returncode == 0, trained.stderr
     assert "could not be read" not in trained.stderr

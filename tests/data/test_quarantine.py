@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -73,11 +74,63 @@ def test_bad_images_are_left_out_and_come_back_when_mended(tmp_path: Path) -> No
     (root / "train/cat/2.jpg").write_bytes(good)
     report = verify(root, workers=2)
     assert [b.name for b in report.bad] == ["dog/5.jpg"]
-    assert any("1 images of train are fine again" in text for text in report.remarks)
+    assert any("1 image of train fine again" in text for text in report.remarks)
     (root / "train/dog/5.jpg").write_bytes(jpeg(15, 90, 120))
     assert verify(root, workers=0).ok
     assert not (root / "quarantine.jsonl").exists()
     assert load_dataset(root).fingerprints == before.fingerprints
+
+
+def test_what_verify_found_stays_with_the_images_that_are_the_same(tmp_path: Path) -> None:
+    """Other images may come, go or change between two prepares."""
+    root = tree(tmp_path)
+    for name in ("cat/2", "cat/3", "dog/5"):
+        (root / f"train/{name}.jpg").write_bytes(b"<html>")
+    prepare(root)
+    assert len(verify(root, workers=0).bad) == 3
+    before = {r.name: r.crc32 for r in load_dataset(root).open("train", whole=True)}
+
+    (root / "train/cat/3.jpg").write_bytes(jpeg(3, 90, 120))  # mended, and of another size
+    remark = "its file has {:,} bytes now, and had 6: run resnetctl prepare again"
+    reasons = {b.name: b.reason for b in verify(root, workers=0).bad}
+    assert reasons["cat/3.jpg"] == remark.format((root / "train/cat/3.jpg").stat().st_size)
+    (root / "train/cat/0.jpg").unlink()
+    (root / "train/cat/1.jpg").write_bytes(jpeg(77, 30, 30))
+    (root / "train/cat/10.jpg").write_bytes(jpeg(78, 30, 30))
+    done = prepare(root)
+    assert done.dataset.quarantined == {"train": 2}
+    assert any("2 images of train in quarantine, left out: cat/2.jpg, dog/5.jpg" in text for text in done.notices)
+    assert [b.name for b in read_quarantine(root)] == ["cat/2.jpg", "dog/5.jpg"]
+    after = {r.name: r.crc32 for r in done.dataset.open("train", whole=True)}
+    new = {"cat/1.jpg", "cat/3.jpg", "cat/10.jpg"}
+    assert {name for name, crc in after.items() if crc == UNKNOWN_CRC} == new | {"cat/2.jpg", "dog/5.jpg"}
+    assert all(after[name] == before[name] for name in after.keys() - new)
+    again = verify(root, workers=0)
+    assert [b.name for b in again.bad] == ["cat/2.jpg", "dog/5.jpg"]
+
+    released = prepare(root, release_quarantined=True).dataset
+    assert released.quarantined == {}
+    assert not (root / "quarantine.jsonl").exists()
+    assert len(released.train()) == 12
+    index = released.train()
+    assert index.info.fingerprint == index.info.whole_fingerprint
+
+
+def test_a_disk_that_fills_while_verify_reads_costs_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(tmp_path)
+    (root / "train/cat/2.jpg").write_bytes(b"<html>")
+    prepare(root)
+    before = {p.name: p.read_bytes() for p in root.iterdir() if p.is_file()}
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        report = verify(root, workers=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [b.name for b in report.bad] == ["cat/2.jpg"]
+    assert any("nothing could be kept" in text for text in report.remarks)
+    assert {p.name: p.read_bytes() for p in root.iterdir() if p.is_file()} == before
 
 
 def test_a_data_set_without_the_bad_ones_is_the_same_data_set(tmp_path: Path) -> None:
@@ -119,7 +172,7 @@ def test_fault_14_crcs_of_the_first_verify_find_flipped_and_zeroed_bytes_later(t
         assert len(load_dataset(data).train()) == count - 2
         again = prepare(data, source, allow_incomplete=True)
         assert again.dataset.quarantined == {"train": 2}
-        assert any("stay in quarantine" in text for text in again.notices)
+        assert any("in quarantine, left out" in text for text in again.notices)
         assert len(read_quarantine(data)) == 2
 
 
