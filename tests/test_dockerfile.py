@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,8 @@ def test_the_copied_files_are_enough_to_install(instructions, tmp_path):
     for source in all_of(instructions, "COPY")[0].split()[:-1]:
         (tmp_path / source).write_bytes((REPOSITORY / source).read_bytes())
     (tmp_path / "resnetctl").symlink_to(REPOSITORY / "resnetctl")
-    named = re.findall(
-        r'"([^"]+)"', re.search(r"^license-files = (.*)$", (tmp_path / "pyproject.toml").read_text(), re.M)[1]
-    )
-    named += re.findall(r'^readme = "(.*)"', (tmp_path / "pyproject.toml").read_text(), re.M)
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    named = [*project["license-files"], project["readme"]]
     assert len(named) >= 2
     for name in named:
         assert (tmp_path / name).is_file()
