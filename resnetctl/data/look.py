@@ -54,7 +54,7 @@ def check_image(index: Index, i: int) -> Look:
 
 def _changed_file(index: Index, i: int) -> str | None:
     """What to say where an image that is a file of its own is longer than it was; of it, only the start is read."""
-    if index.info.source not in ("folder", "flat"):
+    if index.offset[i] != 0:  # an archive's first member lies behind a header
         return None
     size = index.container_path(int(index.container[i])).stat().st_size
     if size == index.length[i]:

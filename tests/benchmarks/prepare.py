@@ -121,11 +121,13 @@ def measure_open(path: Path) -> dict[str, Any]:
 
 
 def measure_worker(path: Path) -> dict[str, Any]:
-    """A real loader worker's private, written memory after some batches."""
+    """A real loader worker's memory after some batches: what it wrote, its unique set (USS), its share (PSS)."""
     import multiprocessing
 
+    from resnetctl.data.index import Index
     from resnetctl.data.loader import TrainBatches, TrainView, load
 
+    index = Index(path)  # as the trainer has it open: the pages are shared
     view = TrainView(
         index=path,
         seed=0,
@@ -147,7 +149,13 @@ def measure_worker(path: Path) -> dict[str, Any]:
     rollup = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
     fields = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
     batches.close()
-    return {"private_dirty_mib": round(fields["Private_Dirty"] / 1024, 1)}
+    assert len(index)
+    kib = {
+        "written": fields["Private_Dirty"],
+        "uss": fields["Private_Dirty"] + fields["Private_Clean"],
+        "pss": fields["Pss"],
+    }
+    return {name: round(value / 1024, 1) for name, value in kib.items()}
 
 
 CHILDREN = {
@@ -170,9 +178,9 @@ def compare(work: Path) -> dict[str, Any]:
     results["nested tar: img/s of all runs"] = [r["images_per_second"] for r in runs]
     large, tiny = large_index(work, imagenet.TRAIN_IMAGES), large_index(work, 1000)
     results["index of 1,281,167 opened"] = [child("open", large) for _ in range(3)]
-    workers = {path.parent.name: child("worker", path)["private_dirty_mib"] for path in (tiny, large)}
-    results["a loader worker's own memory (MiB)"] = workers
-    results["grows by (MiB)"] = round(workers[large.parent.name] - workers[tiny.parent.name], 1)
+    small_worker, large_worker = child("worker", tiny), child("worker", large)
+    results["a loader worker's memory (MiB)"] = {"1,000": small_worker, "1,281,167": large_worker}
+    results["grows by (MiB)"] = {k: round(large_worker[k] - small_worker[k], 1) for k in small_worker}
     photos = archives(work / "photos", 40, 250, 2000, jpeg(0, 64, 64), 110_000)
     ratios = []
     for n in range(3):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetctl.data.zipindex import zip_members
+from resnetctl.data.index import Index, IndexBuilder, IndexInfo, Record
+from resnetctl.data.zipindex import read_member, zip_members
 from resnetctl.errors import DataError
 
 
@@ -42,3 +43,40 @@ def test_damage_is_told(tmp_path: Path) -> None:
             list(zip_members(path))
     with pytest.raises(DataError, match="cannot read"):
         list(zip_members(tmp_path / "none.zip"))
+
+
+def test_zip64_of_more_members_than_16_bits_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for n in range(70_000):
+            archive.writestr(zipfile.ZipInfo(f"{n}"), b"%d" % n)
+    found = list(zip_members(path))
+    assert len(found) == 70_000
+    data = path.read_bytes()
+    assert all(data[m.offset : m.offset + m.length] == m.name.encode() for m in found)
+
+
+def test_zip64_of_members_beyond_4_gib(tmp_path: Path) -> None:
+    """As Kaggle's archive of 155 GB has them; the file is sparse."""
+    path = tmp_path / "a.zip"
+    gap = 5 << 30
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("first", b"1" * 100)
+        archive.fp.seek(gap)
+        archive.start_dir = gap
+        archive.writestr("far", b"2" * 200)
+        archive.writestr("farther", b"3" * 5000, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size > gap
+    assert zipfile.ZipFile(path).read("farther") == b"3" * 5000
+    first, far, farther = zip_members(path)
+    assert far.offset > gap
+    with path.open("rb") as file:
+        file.seek(far.offset)
+        assert file.read(far.length) == b"2" * 200
+    assert read_member(path, first) == b"1" * 100
+    assert read_member(path, farther) == b"3" * 5000
+    index = IndexBuilder()
+    for m in (far, farther):
+        index.add(Record(f"a/{m.name}", "a.zip", m.offset, m.length, 0, 1, 1, m.method, m.crc32, m.size))
+    index.write(tmp_path / "i", IndexInfo(split="train", source="kaggle", root=".", classes=("a",), class_names=("a",)))
+    assert [Index(tmp_path / "i").read(i) for i in (0, 1)] == [b"2" * 200, b"3" * 5000]
