@@ -89,12 +89,8 @@ def make_plan(
     cores = hardware.usable_cores()
     workers = workers_for(model.rate.median, loader.rate.median, cores, device.type)
     rate = together(model.rate.median, loader.rate.median, workers, cores, device.type)
-    run_seconds = _training_seconds(
-        recipe,
-        len(train),
-        rate,
-        together(at_start, loader.rate.median, workers, cores, device.type),
-    )
+    rate_at_start = together(at_start, loader.rate.median, workers, cores, device.type)
+    run_seconds = _training_seconds(recipe, len(train), rate, rate_at_start)
     eval_rate = together(model.rate.median * _EVAL_SPEEDUP, loader.rate.median, workers, cores, device.type)
     eval_seconds = 0.0 if val is None else len(val) / eval_rate
     evaluations = 0 if val is None else math.ceil(recipe.train.epochs / recipe.train.eval_every_epochs)
@@ -103,6 +99,11 @@ def make_plan(
     disk_bytes = model.checkpoint_bytes * (recipe.checkpoint.keep + 2)  # the best one, and one being written
     disk_free = hardware.space(runs).free_bytes
     memory_free = _memory_free(device)
+    needs = (
+        ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
+        ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
+        ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
+    )
     return Plan(
         device=str(device),
         limits=limits,
@@ -126,11 +127,7 @@ def make_plan(
         advice=tuple(_advice(recipe, limits, device, loader, model, workers, cores)),
         problems=tuple(
             f"{what} needs {need / 2**30:.2f} GiB and has {have / 2**30:.2f} GiB: {cure}"
-            for what, need, have, cure in (
-                ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
-                ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
-                ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
-            )
+            for what, need, have, cure in needs
             if need > have
         ),
     )
