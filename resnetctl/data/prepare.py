@@ -138,7 +138,7 @@ def _earlier_split(data_root: Path, kind: str, held: SourceData) -> Split | None
     """The split that was drawn when the same images were prepared before: it stays what it was."""
     with contextlib.suppress(DataError):
         old = load_dataset(data_root)
-        same = old.source == kind and _index_root(data_root) == absolute(held.root)
+        same = _same_kind(old.source, kind) and _index_root(data_root) == absolute(held.root)
         if same and old.val_fraction is not None and "val" not in held.splits:
             return Split(fraction=old.val_fraction, seed=old.seed)
     return None
@@ -239,6 +239,11 @@ def _differences(split: str, held: SourceData, counts: np.ndarray) -> list[str]:
     return [f"{split} has {counts.sum():,} of {expected.sum():,} images: {some(named)}"] if named else []
 
 
+def _same_kind(one: str, other: str) -> bool:
+    """Whether they are one kind of source; what follows a dash is which of its downloads."""
+    return one.partition("-")[0] == other.partition("-")[0]
+
+
 def _before(data_root: Path, kind: str, root: Path) -> list[str]:
     """What this prepare replaces, if that is something else."""
     if not (data_root / DATASET_FILE).exists():
@@ -247,7 +252,7 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
         old, old_root = load_dataset(data_root), _index_root(data_root)
     except DataError:
         return []
-    if old_root is None or (old.source == kind and old_root == absolute(root)):
+    if old_root is None or (_same_kind(old.source, kind) and old_root == absolute(root)):
         return []
     return [
         f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images:,} train images in "

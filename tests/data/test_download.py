@@ -163,7 +163,9 @@ def test_imagenette_from_the_web(server: Server, tmp_path: Path, monkeypatch: py
     done = prepare(tmp_path / "data", kind="imagenette-160")
     assert (done.dataset.name, done.dataset.train_images, done.dataset.val_images) == ("imagenette2-160", 160, 40)
     asked = len(server.asked)
-    assert prepare(tmp_path / "data").dataset.fingerprints == done.dataset.fingerprints
+    bare = prepare(tmp_path / "data")
+    assert bare.dataset.fingerprints == done.dataset.fingerprints
+    assert not any("replaces" in text for text in bare.notices)
     again = prepare(tmp_path / "data", kind="imagenette-160").dataset
     assert again.fingerprints == done.dataset.fingerprints
     assert len(server.asked) == asked
