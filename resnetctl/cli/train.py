@@ -358,7 +358,9 @@ def _train(
             verbose=console.is_verbose(),
             seconds=console.progress_seconds(),
         ) as show,
-        stop_on_signals(lambda text: show(Notice(text=text)), ECHO_SECONDS if group.world.launch else 0) as stop,
+        stop_on_signals(
+            lambda text: show(Notice(text=text)), _leave, ECHO_SECONDS if group.world.launch else 0
+        ) as stop,
     ):
         try:
             for event in train(job, stop):
@@ -373,6 +375,17 @@ def _train(
             raise typer.Exit(exit_code(stop.signal)) from None
     assert isinstance(finished, Finished)
     return finished, 0 if finished.stopped_by is None else exit_code(finished.stopped_by)
+
+
+def _leave(number: int) -> None:
+    """End this process now, as the second signal asks: what was saved is whole, and nothing else is waited for."""
+    from resnetctl.engine.signals import exit_code
+
+    text = "" if console.is_quiet() else "interrupted\n"
+    if console.err().is_terminal:
+        text = f"\r\x1b[2K\x1b[?25h{text}"  # in place of the bar, which hides the cursor
+    os.write(2, text.encode())
+    os._exit(exit_code(number))
 
 
 def _summary(finished: "Finished") -> dict[str, Any]:

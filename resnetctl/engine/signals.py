@@ -26,12 +26,16 @@ def exit_code(number: int) -> int:
 
 
 @contextlib.contextmanager
-def stop_on_signals(tell: Callable[[str], None], echo_seconds: float = 0.0) -> Iterator[StopRequest]:
-    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one raises KeyboardInterrupt.
+def stop_on_signals(
+    tell: Callable[[str], None], leave: Callable[[int], None], echo_seconds: float = 0.0
+) -> Iterator[StopRequest]:
+    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one calls `leave` with its number.
 
-    So does the first one before the run has begun. `tell` is called at once with what happens now, from a thread of its
-    own: the handler interrupts the main thread anywhere, also where it holds what printing needs. Signals that follow
-    within `echo_seconds` are taken for the same one: a process under a launcher gets it from there too.
+    `leave` must end the process by itself: an exception would be lost where the second signal meets a destructor, or a
+    fork. Before the run has begun the first one raises KeyboardInterrupt. `tell` is called at once with what happens
+    now, from a thread of its own: the handler interrupts the main thread anywhere, also where it holds what printing
+    needs. Signals that follow within `echo_seconds` are taken for the same one: a process under a launcher gets it from
+    there too.
     """
     request = StopRequest()
     noted = threading.Event()
@@ -41,10 +45,12 @@ def stop_on_signals(tell: Callable[[str], None], echo_seconds: float = 0.0) -> I
         nonlocal ends
         if request.signal is not None and time.monotonic() < ends:
             return
-        if request.signal is not None or not request.begun:
-            request.signal = request.signal or number
-            raise KeyboardInterrupt
+        if request.signal is not None:
+            leave(request.signal)
+            return
         request.signal, ends = number, time.monotonic() + echo_seconds
+        if not request.begun:
+            raise KeyboardInterrupt
         noted.set()
 
     def wait_and_tell() -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,15 @@ def data(tmp_path_factory) -> Path:
             path.write_bytes(index.read(i))
     prepare(root / "data", root / "tree")
     return root / "data"
+
+
+@pytest.fixture
+def broken(data, tmp_path) -> tuple[Path, list[Path]]:
+    """A data set of one's own, and its train images."""
+    tree = tmp_path / "broken" / "tree"
+    shutil.copytree(data.parent / "tree", tree)
+    prepare(tmp_path / "broken" / "data", tree)
+    return tmp_path / "broken" / "data", sorted((tree / "train").glob("*/*.jpg"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -35,15 +34,6 @@ def killed_after(zygote, folder, fault="json-done:4", *args):
     assert killed.returncode == -signal.SIGKILL
     assert steps(folder / "run")[-1] == 8
     return folder / "run"
-
-
-@pytest.fixture
-def broken(data, tmp_path) -> tuple[Path, list[Path]]:
-    """A data set of one's own, and its train images."""
-    tree = tmp_path / "broken" / "tree"
-    shutil.copytree(data.parent / "tree", tree)
-    prepare(tmp_path / "broken" / "data", tree)
-    return tmp_path / "broken" / "data", sorted((tree / "train").glob("*/*.jpg"))
 
 
 def spoil(path: Path) -> None:

@@ -111,6 +111,8 @@ class Zygote:
             self._last.wait()
         self._count += 1
         out, err = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
+        for path in (out, err):
+            path.touch()
         order = {
             "args": [str(a) for a in args],
             "env": env,
