@@ -1,0 +1,111 @@
+"""What stays of what was saved, one save at a time, and how a failure comes out."""
+
+import threading
+
+import pytest
+import torch
+
+from resnetctl.checkpoint import Checkpoint, commits, load_commit, save_checkpoint
+from resnetctl.engine import saver as saver_module
+from resnetctl.engine.run import Run
+from resnetctl.engine.saver import Saver, prune
+from resnetctl.errors import ResnetctlError
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    return run
+
+
+def state(step: int) -> dict[str, torch.Tensor]:
+    return {"model.w": torch.full((4,), float(step))}
+
+
+def save(run: Run, step: int):
+    return save_checkpoint(run.checkpoints, step, Checkpoint(state(step), {"step": step}))
+
+
+def damage(commit) -> None:
+    data = bytearray(commit.path.read_bytes())
+    data[-1] ^= 1
+    commit.path.write_bytes(data)
+
+
+def steps(run: Run) -> list[int]:
+    return [c.step for c in commits(run.checkpoints)]
+
+
+@pytest.mark.parametrize(
+    ("keep", "spared", "damaged", "left"),
+    [
+        (2, set(), (), [5, 4]),
+        (3, set(), (), [5, 4, 3]),
+        (2, {1}, (), [5, 4, 1]),  # the best, or the one that the run went on from
+        (2, {1, 3}, (), [5, 4, 3, 1]),
+        (2, set(), (4,), [5, 4, 3]),  # two that are whole, whatever lies between
+        (2, set(), (4, 3), [5, 4, 2]),
+        (2, set(), (4, 3, 2, 1), [5, 4]),
+        (9, set(), (), [5, 4, 3, 2, 1]),
+    ],
+)
+def test_what_stays(keep, spared, damaged, left, run):
+    saved = {step: save(run, step) for step in (1, 2, 3, 4, 5)}
+    for step in damaged:
+        damage(saved[step])
+    prune(commits(run.checkpoints), saved[5], keep, spared)
+    assert steps(run) == left
+    assert {p.stem for p in run.checkpoints.iterdir()} == {f"step-{step:08d}" for step in left}
+
+
+def test_a_copy_is_saved_and_the_training_may_change_the_tensors_at_once(run):
+    saver, tensors = Saver(run, 2), state(1)
+    assert saver.start(1, tensors, {"step": 1}, set()) == []
+    tensors["model.w"].fill_(-1)
+    (saved,) = saver.wait()
+    assert load_commit(commits(run.checkpoints)[0]).tensors["model.w"].tolist() == [1.0] * 4
+    assert (saved.step, saved.bytes) == (1, saved.path.stat().st_size)
+    assert 0 < saver.seconds == saver.total_seconds
+
+
+def test_one_save_at_a_time_and_nothing_waits_for_it_but_the_next(run, monkeypatch):
+    go_on, real, at_work = threading.Event(), saver_module.save_checkpoint, []
+
+    def slow(*args):
+        at_work.append(threading.current_thread().name)
+        assert go_on.wait(30)
+        return real(*args)
+
+    monkeypatch.setattr(saver_module, "save_checkpoint", slow)
+    saver = Saver(run, 2)
+    assert saver.start(1, state(1), {"step": 1}, set()) == []
+    assert saver.poll() == []  # the training goes on
+    threading.Timer(0.2, go_on.set).start()
+    (first,) = saver.start(2, state(2), {"step": 2}, set())
+    assert first.step == 1
+    (second,) = saver.wait()
+    assert second.step == 2
+    assert at_work == ["saver", "saver"]
+
+
+def test_a_failure_comes_out_once_at_the_next_call_and_names_what_is_whole(run):
+    saver = Saver(run, 2)
+    save(run, 1)
+    (run.checkpoints / "step-00000002.json").mkdir()  # the record cannot be written there
+    saver.start(2, state(2), {"step": 2}, set())
+    with pytest.raises(ResnetctlError, match=r"cannot save a checkpoint .* \(the checkpoint of step 1 is whole\)") as e:
+        saver.wait()
+    assert "--resume" in e.value.hint
+    assert saver.wait() == []
+    assert steps(run) == [1]
+
+
+def test_a_step_that_was_saved_is_not_written_again(run):
+    before = save(run, 3)
+    stamp = before.path.stat().st_mtime_ns
+    saver = Saver(run, 2)
+    assert saver.start(3, state(4), {"step": 3}, set()) == []
+    assert saver.wait() == []
+    assert saver.commit == before
+    assert before.path.stat().st_mtime_ns == stamp
