@@ -184,7 +184,7 @@ def _bars() -> Iterator[Progress]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f}/s" if speed else "")
+            return Text(_rate(task.description, speed))
 
     what_column = TextColumn("{task.description}", markup=False)
     columns = (what_column, BarColumn(), Count(), Rate(), TimeRemainingColumn())
@@ -211,6 +211,15 @@ def _count(done: int, total: int | None) -> str:
     if total is None:
         return f"{done:,}" if done else ""
     return f"{done:,}/{total:,}"
+
+
+def _rate(what: str, speed: float | None) -> str:
+    """Images, or whatever is counted, a second; MB/s where `what` counts megabytes."""
+    if not speed:
+        return ""
+    if what.endswith("(MB)"):
+        return f"{speed:,.1f} MB/s" if speed < 9.95 else f"{speed:,.0f} MB/s"
+    return f"{speed:,.0f}/s"
 
 
 class _PlainProgress:
@@ -243,7 +252,7 @@ class _PlainProgress:
     def _say(self, now: float) -> None:
         seconds = now - self._start
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        parts = [_count(self._done, self._total), f"{rate:,.0f}/s" if rate else ""]
+        parts = [_count(self._done, self._total), _rate(str(self._what), rate)]
         if self._total is not None and rate and self._done < self._total:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         else:

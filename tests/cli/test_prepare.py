@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -242,3 +243,13 @@ def test_a_drawn_split_stays_where_the_images_lie_in_the_data_root(cli, tmp_path
     assert json.loads(again.stdout)["splits"] == json.loads(first.stdout)["splits"]
     assert json.loads(again.stdout)["splits"]["val"]["images"] == 6
     assert "replaces" not in again.stderr
+
+
+def test_copying_shows_megabytes_a_second(cli, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for n in range(8):
+            (tmp_path / "pets" / name / f"{n}.jpg").write_bytes(jpeg(n) + bytes(1_000_000) + b"\xff\xd9")
+    done = cli("prepare", "pets", "--pack", "--shard-size", "2", env={"RESNETCTL_PROGRESS_SECONDS": "0"})
+    assert re.search(r"packing \(MB\): \d+/16, [\d.]+ MB/s", done.stderr), done.stderr
+    assert re.search(r"indexing train: \d+, [\d,]+/s", done.stderr)
