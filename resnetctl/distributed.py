@@ -83,10 +83,10 @@ def read_world(environ: Mapping[str, str]) -> World:
 
 
 def _launch(environ: Mapping[str, str]) -> str | None:
+    if "SLURM_JOB_ID" in environ:  # the same after a requeue
+        return f"slurm {environ['SLURM_JOB_ID']}.{environ.get('SLURM_STEP_ID', 'batch')}"
     if _LAUNCH in environ:
         return environ[_LAUNCH]
-    if "SLURM_JOB_ID" in environ:
-        return f"slurm {environ['SLURM_JOB_ID']}"
     if "TORCHELASTIC_RUN_ID" in environ:
         # torchrun's own name for a run is `none` unless the user gave one; its process is the parent of the ranks
         return f"torchrun {environ['TORCHELASTIC_RUN_ID']} {socket.gethostname()} {os.getppid()}"
@@ -101,6 +101,11 @@ def _restarts(environ: Mapping[str, str]) -> int:
 def is_launched(environ: Mapping[str, str]) -> bool:
     """Whether `launch` started this process."""
     return _LAUNCH in environ
+
+
+def has_launcher(environ: Mapping[str, str]) -> bool:
+    """Whether a process above this one, of `launch` or torchrun, started it and passes on signals."""
+    return is_launched(environ) or "TORCHELASTIC_RUN_ID" in environ
 
 
 def first_host(nodes: str) -> str:

@@ -110,11 +110,11 @@ def train(
         settings or [],
     )
     wish = _Wish(data, runs, resume, which, name, recipe, flags, allow_changes, "cpu" if cpu_procs else device)
-    from resnetctl.distributed import joined, launch, read_world, tell_launcher
+    from resnetctl.distributed import has_launcher, joined, launch, read_world, tell_launcher
 
     world = read_world(os.environ)
     ranks = _ranks(gpus, cpu_procs, device)
-    if ranks > 1 and world.launch is None and world.size == 1:
+    if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
         raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
     with joined(world) as group, _one_voice(group):
         finished, code = _run(wish, group)
@@ -163,12 +163,19 @@ def _ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
 @contextmanager
 def _one_voice(group: "Group") -> Iterator[None]:
     """The first rank alone tells how the run goes; an error is told once, by the first rank that has one."""
-    from resnetctl.distributed import EXIT_LOST, as_lost_rank, die_with_launcher, is_launched, tell_launcher
+    from resnetctl.distributed import (
+        EXIT_LOST,
+        as_lost_rank,
+        die_with_launcher,
+        has_launcher,
+        is_launched,
+        tell_launcher,
+    )
 
     if group.size == 1:
         yield
         return
-    if group.world.launch is not None and not group.world.launch.startswith("slurm"):
+    if has_launcher(os.environ):
         die_with_launcher()
     if not group.is_first:
         console.configure(quiet=True)
@@ -227,7 +234,7 @@ def _plan(
     from resnetctl.engine.resume import find_resumed, started_before
 
     # the launch, or the Slurm job, was started again by a command line that speaks of its first start
-    before = started_before(wish.runs, group.world.launch) if group.world.restarts else None
+    before = started_before(wish.runs, group.world.launch, wish.name) if group.world.restarts else None
     if before is not None and commits(before.checkpoints):
         console.notice(f"started again: goes on with {printable(before.folder)}")
         return _resume(wish, group, dataset, before, None, lock, undo)
@@ -330,6 +337,7 @@ def _train(
     begun: Callable[[], None],
 ) -> "tuple[Finished, int]":
     from resnetctl.data.dataset import quarantined_samples
+    from resnetctl.distributed import has_launcher
     from resnetctl.engine.events import Finished, Notice, Started
     from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train import Job, train
@@ -359,7 +367,7 @@ def _train(
             seconds=console.progress_seconds(),
         ) as show,
         stop_on_signals(
-            lambda text: show(Notice(text=text)), _leave, ECHO_SECONDS if group.world.launch else 0
+            lambda text: show(Notice(text=text)), _leave, ECHO_SECONDS if has_launcher(os.environ) else 0
         ) as stop,
     ):
         try:

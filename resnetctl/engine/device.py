@@ -59,6 +59,8 @@ def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
     if kind != "cuda":
         raise UsageError(f"several ranks cannot share {name}", hint="--device auto, cuda or cpu")
     count = torch.cuda.device_count()
+    if count == 1 and "SLURM_PROCID" in os.environ:
+        local_rank = 0  # --gpus-per-task shows each task its own only; where they do share one, NCCL refuses
     if local_rank >= count:
         raise UsageError(f"there are {local_size} ranks on this machine, and {count} CUDA devices", hint="--gpus all")
     device = torch.device("cuda", local_rank)

@@ -54,9 +54,13 @@ def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Chec
     return checkpoint
 
 
-def started_before(root: Path, launch: str | None) -> Run | None:
-    """The run that the same launch (see `World.launch`) began before it was started again; None where there is none."""
-    return next((run for run in runs(root) if launch is not None and run.launch() == launch), None)
+def started_before(root: Path, launch: str | None, name: str | None) -> Run | None:
+    """The run that the same launch (see `World.launch`) began before it was started again; None where there is none.
+
+    Where it gave its run a `name`, only that one: a job may train several.
+    """
+    found = (run for run in runs(root) if name is None or run.name == name)
+    return next((run for run in found if launch is not None and run.launch() == launch), None)
 
 
 def resumed_recipe(

@@ -1,0 +1,140 @@
+"""Who a process is: by torchrun's variables, by Slurm's, or alone; and a Slurm job that is requeued."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resnetctl.distributed import World, as_lost_rank, first_host, has_launcher, is_launched, read_world
+from resnetctl.errors import UsageError
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+STEP = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_STEP_ID": "2",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NUM_TASKS": "11",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2),3",
+}
+BATCH = {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "SLURM_NTASKS": "16"}
+
+
+def test_alone():
+    assert read_world({}) == World()
+
+
+def test_torchrun():
+    world = read_world(TORCHRUN)
+    assert (world.rank, world.size, world.local_rank, world.local_size) == (3, 8, 1, 2)
+    assert world.launch.startswith("torchrun none ")
+    assert has_launcher(TORCHRUN)
+    assert not is_launched(TORCHRUN)
+
+
+def test_a_step_of_slurm():
+    world = read_world(STEP)
+    assert (world.rank, world.size, world.local_rank, world.local_size) == (5, 11, 1, 4)
+    assert (world.launch, world.restarts) == ("slurm 4711.2", 0)
+    assert read_world({**STEP, "SLURM_RESTART_COUNT": "2"}).restarts == 2
+    assert not has_launcher(STEP)
+
+
+def test_a_batch_script_is_one_process_whatever_it_will_start():
+    assert read_world(BATCH) == World(launch="slurm 4711.batch")
+
+
+def test_a_requeued_job_is_the_same_launch_under_our_own_launcher_too():
+    ranks = {**BATCH, "RESNETCTL_LAUNCH": "/tmp/x", "RANK": "1", "WORLD_SIZE": "2"}
+    assert read_world(ranks).launch == read_world({**ranks, "RESNETCTL_LAUNCH": "/tmp/y"}).launch == "slurm 4711.batch"
+    assert is_launched(ranks)
+
+
+@pytest.mark.parametrize("change", [{"RANK": "x"}, {"RANK": "8"}, {"RANK": "-1"}, {"WORLD_SIZE": "0"}])
+def test_numbers_that_cannot_be(change):
+    with pytest.raises(UsageError, match="the environment says"):
+        read_world(TORCHRUN | change)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("localhost", "localhost"),
+        ("gpu[08-11,20],login", "gpu08"),
+        ("gpu[3]", "gpu3"),
+        ("a1,a2", "a1"),
+        ("rack[1-2]-node", "rack1-node"),
+    ],
+)
+def test_first_host(nodes, host):
+    assert first_host(nodes) == host
+
+
+@pytest.mark.parametrize(
+    "message", ["Connection closed by peer [127.0.0.1]:1", "[../gloo/x.cc] Timed out waiting 600000ms", "Broken pipe"]
+)
+def test_a_lost_rank_is_known_by_its_message(message):
+    assert as_lost_rank(RuntimeError(message)).exit_code == 75
+
+
+def test_other_errors_are_no_lost_ranks():
+    assert as_lost_rank(RuntimeError("shape mismatch")) is None
+    assert as_lost_rank(ValueError("Connection closed")) is None
+
+
+# --- as srun starts tasks -----------------------------------------------------------------------------------------
+
+
+def tasks(folder: Path, data: Path, *, restarts: int) -> list[subprocess.Popen]:
+    """Two tasks of a step of job 4711 on this machine."""
+    args = ("--arch", "resnet18", "--epochs", "40", "--batch-size", "12", "--device", "cpu", "--name", "run")
+    values = ("data.train_size=32", "data.val_size=32", "data.val_resize=32", "checkpoint.every_minutes=60")
+    args += tuple(a for v in values for a in ("--set", v)) + ("--max-steps", "30") * bool(restarts)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RESNETCTL_", "SLURM_"))}
+    job = {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+    job |= {"SLURM_STEP_TASKS_PER_NODE": "2"} | ({"SLURM_RESTART_COUNT": str(restarts)} if restarts else {})
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "resnetctl", "train", *args, "--data", str(data), "--runs", str(folder)],
+            env={**clean, **job, "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n), "RESNETCTL_TRACE": f"{folder}/{n}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
+    from resnetctl.data.prepare import prepare
+
+    prepare(tmp_path / "data", kind="sample")
+    first = tasks(tmp_path, tmp_path / "data", restarts=0)
+    end = time.monotonic() + 120
+    while not (tmp_path / "1").exists():
+        assert time.monotonic() < end
+        assert [task.poll() for task in first] == [None, None]
+        time.sleep(0.05)
+    for task in first:  # as --signal=USR1@300 does
+        task.send_signal(signal.SIGUSR1)
+    err, silent = (task.communicate(timeout=60)[1] for task in first)
+    assert [task.returncode for task in first] == [143, 0]
+    assert silent == ""
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("*.json")
+    step = json.loads(saved.read_text())["step"]
+    assert f"stopped after step {step} of" in err
+    err, silent = (task.communicate(timeout=120)[1] for task in tasks(tmp_path, tmp_path / "data", restarts=1))
+    assert f"started again: goes on with {tmp_path}/run" in err
+    assert f"goes on after step {step}" in err
+    assert "done: 30 steps" in err
+    assert silent == ""
