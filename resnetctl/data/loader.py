@@ -240,11 +240,15 @@ def _empty_images(count: int, size: int) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
+# a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes its
+# step, saves and stops, and needs its workers until then
+_FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
 def _start_worker(worker: int) -> None:
-    # a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes
-    # its step, saves and stops, and needs its workers until then
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in _FOR_THE_TRAINER:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
     if sys.platform == "linux":  # a killed trainer takes its workers with it at once
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -287,12 +291,17 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
         # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
-    if threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    batches = iter(loader)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
-    return batches
+    # workers are born with these signals blocked, or one that comes before they can ignore it would end them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(loader)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+        return batches
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _explain(error: Exception, timeout: int) -> ResnetctlError | None:

@@ -393,6 +393,33 @@ def test_workers_leave_ctrl_c_and_sigterm_to_the_trainer(whole):
     assert digest([first, *rest]) == digest([plain[i] for i in range(12)])
 
 
+def test_a_signal_while_workers_start_is_the_trainers_too(whole):
+    """Sent to each worker as soon as it exists, before it can have chosen what to do with it."""
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+    fork = os.fork
+
+    def fork_and_kill():
+        pid = fork()
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return pid
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fork", fork_and_kill)
+            batches = load(TrainBatches(train_view(whole)), range(6), workers=2, pin=False)
+            first = next(batches)
+        rest = list(batches)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    plain = TrainBatches(train_view(whole))
+    assert digest([first, *rest]) == digest([plain[i] for i in range(6)])
+    assert heard  # what came to this process only waited
+
+
 def test_workers_go_when_nobody_listens_any_more(whole):
     batches = load(TrainBatches(train_view(whole)), range(1000), workers=2, pin=False)
     next(batches)
