@@ -14,7 +14,7 @@ from resnetctl.data.loader import Batch
 from resnetctl.data.normalise import Normalise
 from resnetctl.data.order import key
 from resnetctl.distributed import ALONE, Group
-from resnetctl.engine.device import set_deterministic
+from resnetctl.engine.device import keep_freed_memory, set_deterministic
 from resnetctl.errors import CheckpointError, UsageError, printable
 from resnetctl.model.resnet import build_model, parameter_groups
 from resnetctl.recipe import Recipe
@@ -53,6 +53,7 @@ class Trainer:
         self, recipe: Recipe, classes: int, device: torch.device, precision: torch.dtype, group: Group = ALONE
     ) -> None:
         set_deterministic(recipe.train.deterministic)
+        keep_freed_memory(device)
         # the CPU generator uses the low 32 bits of a seed only
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
         self.recipe, self.device, self.precision, self.group = recipe, device, precision, group

@@ -1,6 +1,10 @@
 """Devices and arithmetic: chosen where they exist, named where they do not."""
 
 import os
+import platform
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -94,6 +98,9 @@ def test_compiling_needs_a_compiler(tmp_path, monkeypatch):
         compile_or_why_not("on", cuda)
     assert "train.compile=off" in caught.value.hint
     (tmp_path / "gcc").touch(0o755)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    assert "python3-dev" in compile_or_why_not("auto", cuda)
+    (tmp_path / "Python.h").touch()
     assert compile_or_why_not("auto", cuda) is None
     assert compile_or_why_not("on", CPU) is None
 
@@ -119,3 +126,24 @@ def test_the_hint_names_a_batch_that_divides(micro, share, fits):
         assert f"train.micro_batch={fits} " in hint
         assert "--resume" in hint
     assert "smaller model" in out_of_memory(MemoryError(), 1, share, 224).hint
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no mallopt")
+def test_a_step_on_the_cpu_uses_the_memory_of_the_step_before():
+    """In a process of its own: the setting stays."""
+    code = """
+import resource, torch
+from resnetctl.engine.device import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(64 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+keep_freed_memory(torch.device("cpu"))
+faults()
+print(before, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < before / 10
