@@ -1,7 +1,7 @@
 """Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [PART …]`.
 
-The parts are loader, step, start and, where there is a GPU, gpu. Writes results.json and results.md. FFCV is compared
-where `--ffcv-python` names a Python that has it.
+The parts are loader, step, start, save and, where there is a GPU, gpu. Writes results.json and results.md. FFCV is
+compared where `--ffcv-python` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "pillow", "numpy", "timm", "nvidia-nvimgcode
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", "gpu", []], default=[])
+    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", "save", "gpu", []], default=[])
     parser.add_argument("--images", type=Path, help="a folder with train/<class>/ of your own, instead of photographs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "resnetctl-benchmarks")
     parser.add_argument("--ffcv-python", type=Path, help="python of an environment with FFCV")
@@ -37,8 +37,8 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine()}
-    for what in args.what or ["loader", "step", "start"]:
-        results[what] = {"loader": loaders, "step": step, "start": start, "gpu": gpu}[what](args)
+    for what in args.what or ["loader", "step", "start", "save"]:
+        results[what] = PARTS[what](args)
     (args.work / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (args.work / "results.md").write_text(markdown(results))
     print(markdown(results))
@@ -151,6 +151,14 @@ def start(args: argparse.Namespace) -> dict[str, Any]:
     return _interleaved({"start": [sys.executable, "-m", "tests.benchmarks.start", args.work]}, min(3, args.repeats))
 
 
+def save(args: argparse.Namespace) -> dict[str, Any]:
+    """What a save of ResNet-50 costs the training on the CPU."""
+    return _interleaved({"save": [sys.executable, "-m", "tests.benchmarks.saving", "--device", "cpu"]}, 1)
+
+
+PARTS = {"loader": loaders, "step": step, "start": start, "save": save, "gpu": gpu}
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The results as tables."""
     m = results["machine"]
@@ -168,6 +176,9 @@ def markdown(results: dict[str, Any]) -> str:
     if "start" in results:
         lines += ["| start | seconds |", "|---|---|"]
         lines += [f"| {k} | {v['median']:.2f} |" for k, v in results["start"].get("start", {}).items()]
+    if "save" in results:
+        lines += ["", "| a save beside training, ResNet-50, 224 px, batch 32 | |", "|---|---|"]
+        lines += [f"| {k.replace('_', ' ')} | {v['median']:.3g} |" for k, v in results["save"].get("save", {}).items()]
     return "\n".join(lines) + "\n"
 
 

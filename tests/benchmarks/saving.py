@@ -1,7 +1,7 @@
 """What a save costs the training: `python -m tests.benchmarks.saving [--arch resnet50] [--device cpu] [--batch 32]`.
 
-Steps are timed alone, then steps in which a checkpoint is taken (the stall), then those in which the writer is at work
-beside the training. Prints one JSON document.
+The stall is the time for which training stands still while a checkpoint is taken; the steps beside the writing are
+slower than those right before. Prints one line of JSON.
 """
 
 import argparse
@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--saves", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where to save, instead of the folder for temporary files")
     args = parser.parse_args()
     recipe = load_recipe("fast", overrides=[Override("model.arch", args.arch, "benchmark")])
     device = choose_device(args.device)
@@ -43,42 +44,38 @@ def main() -> None:
 
     for _ in range(3):
         step()
-    alone = statistics.median(step() for _ in range(5))
-    stalls, beside, writes = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
+    alone, stalls, beside, writes = [], [], [], []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         run = Run(Path(folder))
         run.checkpoints.mkdir()
         saver = Saver(run, 2)
         for n in range(args.saves):
+            around = [step() for _ in range(3)]  # beside each save, since machines drift
             began = time.perf_counter()
             saver.start(n, trainer.tensors(), {}, set())
             stalls.append(time.perf_counter() - began)
-            extra, saved = 0.0, []
+            during, saved = [], []
             while not saved:
-                extra += step() - alone
+                during.append(step())
                 saved = saver.poll()
-            beside.append(extra)
+            usual = statistics.median(around)
+            alone.append(usual)
+            beside.append(sum(during) - usual * len(during))
             writes.append(saved[0].seconds)
         size = saved[0].bytes
-    cost = statistics.median(s + max(0.0, b) for s, b in zip(stalls, beside, strict=True))
-    print(
-        json.dumps(
-            {
-                "arch": args.arch,
-                "device": str(device),
-                "batch": args.batch,
-                "threads": torch.get_num_threads(),
-                "checkpoint_bytes": size,
-                "step_seconds": round(alone, 4),
-                "stall_seconds": [round(s, 4) for s in stalls],
-                "write_seconds": [round(w, 3) for w in writes],
-                "slower_steps_seconds": [round(b, 3) for b in beside],
-                "share_of_step": round(statistics.median(stalls) / alone, 4),
-                "share_of_run_at_default_interval": round(cost / (60 * recipe.checkpoint.every_minutes), 6),
-            },
-            indent=2,
-        )
-    )
+    one_step = statistics.median(alone)
+    cost = statistics.median(stalls) + max(0.0, statistics.median(beside))
+    figures = {
+        "step_seconds": one_step,
+        "stall_seconds": statistics.median(stalls),
+        "longest_stall_seconds": max(stalls),
+        "write_seconds": statistics.median(writes),
+        "slower_steps_seconds": statistics.median(beside),
+        "checkpoint_mib": size / 2**20,
+        "longest_stall_percent_of_step": 100 * max(stalls) / one_step,
+        "percent_of_run_at_default_interval": 100 * cost / (60 * recipe.checkpoint.every_minutes),
+    }
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
 if __name__ == "__main__":
