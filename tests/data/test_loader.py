@@ -394,17 +394,14 @@ def test_workers_leave_ctrl_c_and_sigterm_to_the_trainer(whole):
 
 
 def test_a_signal_while_workers_start_is_the_trainers_too(whole):
-    """Sent to each worker as soon as it exists, before it can have chosen what to do with it."""
-    heard = []
+    heard, fork = [], os.fork
     before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
-    fork = os.fork
 
     def fork_and_kill():
         pid = fork()
         if pid:
-            os.kill(pid, signal.SIGTERM)
-            os.kill(pid, signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGUSR1)
+            for process, number in ((pid, signal.SIGTERM), (pid, signal.SIGINT), (os.getpid(), signal.SIGUSR1)):
+                os.kill(process, number)
         return pid
 
     try:
@@ -415,8 +412,7 @@ def test_a_signal_while_workers_start_is_the_trainers_too(whole):
         rest = list(batches)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    plain = TrainBatches(train_view(whole))
-    assert digest([first, *rest]) == digest([plain[i] for i in range(6)])
+    assert digest([first, *rest]) == digest(map(TrainBatches(train_view(whole)).__getitem__, range(6)))
     assert heard  # what came to this process only waited
 
 
