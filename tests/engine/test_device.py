@@ -19,6 +19,7 @@ from resnetctl.engine.device import (
     compile_or_why_not,
     out_of_memory,
     rank_device,
+    set_deterministic,
     synchronise,
 )
 from resnetctl.errors import ResnetctlError, UsageError
@@ -147,3 +148,51 @@ print(before, faults())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert after < before / 10
+
+
+def test_deterministic_algorithms_are_set_for_a_recipe_that_asks_and_taken_back():
+    from resnetctl.engine.trainer import Trainer
+    from resnetctl.recipe import Override, load_recipe
+
+    def recipe(*wishes: Override):
+        return load_recipe("small", overrides=[Override("model.arch", "resnet18", "test"), *wishes])
+
+    try:
+        Trainer(recipe(Override("train.deterministic", True, "test")), 2, CPU, torch.float32)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        Trainer(recipe(), 2, CPU, torch.float32)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.deterministic
+    finally:
+        set_deterministic(False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.mark.gpu
+def test_steps_on_a_gpu_have_the_same_bits_where_the_recipe_asks_for_it():
+    """A step that has no deterministic algorithm would raise RuntimeError."""
+    program = """
+import hashlib, torch
+from resnetctl.data.loader import Batch
+from resnetctl.engine.trainer import Trainer
+from resnetctl.recipe import Override, load_recipe
+recipe = load_recipe("small", overrides=[Override("train.deterministic", True, "test")])
+trainer = Trainer(recipe, 10, torch.device("cuda"), torch.bfloat16)
+generator = torch.Generator().manual_seed(0)
+images = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8, generator=generator)
+batch = Batch(images, torch.randint(0, 10, (64,), generator=generator), torch.zeros(0, dtype=torch.int64))
+for _ in range(20):
+    trainer.step(iter([batch]), 1, 0.1)
+digest = hashlib.sha256()
+for tensor in trainer.tensors().values():
+    digest.update(tensor.float().cpu().numpy().tobytes())
+print(digest.hexdigest())
+"""
+    results = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(results) == 1
