@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from resnetctl.data.loader import EvalBatches, load
 from resnetctl.data.normalise import Normalise
 from resnetctl.distributed import ALONE, Group
+from resnetctl.engine.device import keep_freed_memory
 from resnetctl.engine.events import Evaluating
 
 
@@ -68,6 +69,7 @@ def evaluate(
     are averaged.
     """
     began = time.perf_counter()
+    keep_freed_memory(device)
     was_training = model.training
     model.eval()
     correct1 = torch.zeros((), dtype=torch.int64, device=device)
