@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import logging
 import os
 import re
@@ -16,6 +17,8 @@ import signal
 import socket
 import sys
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -260,6 +263,7 @@ def joined(world: World) -> Iterator[Group]:
         _translate_slurm(world)
     with _lost():
         store, _, _ = next(iter(rendezvous("env://", world.rank, world.size, timeout=TIMEOUT)))
+        store = dist.PrefixStore(_gathering(store, world), store)
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -273,6 +277,34 @@ def joined(world: World) -> Iterator[Group]:
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _gathering(store: Any, world: World) -> str:
+    """A name that all ranks of this start have in common, and no earlier start had.
+
+    torchrun's c10d rendezvous keeps one store for all starts, so that the addresses of ranks that are gone still stand
+    in it; and its count of restarts differs from node to node. So each rank leaves a word of its own there; the first
+    one shows all of them, until every rank has found its word among them.
+    """
+    word = uuid.uuid4().hex
+    store.set(f"word {world.rank}", word)
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < end:
+        if world.rank == 0:
+            words = " ".join(store.get(f"word {rank}").decode() for rank in range(world.size))
+            store.set("words", words)
+        else:
+            words = store.get("words").decode()
+        if word in words.split():
+            name = hashlib.sha256(words.encode()).hexdigest()
+            store.set(f"{name} seen by {world.rank}", "")
+            if world.rank > 0 and store.check([f"{name} is seen by all"]):
+                return name
+            if world.rank == 0 and store.check([f"{name} seen by {rank}" for rank in range(world.size)]):
+                store.set(f"{name} is seen by all", "")
+                return name
+        time.sleep(0.02)
+    raise LostRankError(f"not all of the {world.size} ranks came", hint="their logs may say why")
 
 
 def _translate_slurm(world: World) -> None:

@@ -49,7 +49,7 @@ def test_five_random_kills(zygote, whole, tmp_path):
 
 @pytest.mark.slow
 def test_fifty_random_kills(zygote, tmp_path):
-    options = [*OPTIONS, "--epochs", "60"]  # two minutes
+    options = [*OPTIONS, "--epochs", "150"]  # two minutes
     folders = [tmp_path / "whole", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
