@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,3 +160,47 @@ def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
     assert f"goes on after step {step}" in err
     assert "done: 30 steps" in err
     assert silent == ""
+
+
+# --- torchrun on several nodes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_rank_killed_under_torchrun_on_two_nodes(tmp_path):
+    """Two agents that meet at one address: after the restart either may have the first rank."""
+    from resnetctl.data.prepare import prepare
+
+    prepare(tmp_path / "data", kind="sample")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    agent = ("--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "2", "--rdzv-backend", "c10d")
+    args = ("--arch", "resnet18", "--epochs", "1", "--batch-size", "12", "--max-steps", "40", "--device", "cpu")
+    for value in ("data.train_size=32", "data.val_size=32", "data.val_resize=32", "checkpoint.every_steps=5"):
+        args += ("--set", value)
+    command = [sys.executable, "-m", "torch.distributed.run", *agent, "--rdzv-endpoint", f"localhost:{port}"]
+    command += ["-m", "resnetctl", "train", *args, "--name", "run", "--data", tmp_path / "data", "--runs", tmp_path]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RESNETCTL_", "SLURM_"))}
+    files = [(tmp_path / f"agent{n}").open("w+") for n in range(2)]
+    agents = [subprocess.Popen([str(c) for c in command], env=clean, stdout=f, stderr=f) for f in files]
+    try:
+        end = time.monotonic() + 120
+        while not list((tmp_path / "run" / "checkpoints").glob("*.json")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.kill(second_rank([agent.pid for agent in agents]), signal.SIGKILL)
+        assert [agent.wait(120) for agent in agents] == [0, 0]
+    finally:
+        for agent in agents:
+            agent.kill()
+    said = "".join((tmp_path / f"agent{n}").read_text() for n in range(2))
+    assert said.count("started again: goes on with") == 1
+    assert "done: 40 steps" in said
+
+
+def second_rank(agents: list[int]) -> int:
+    for pid in agents:
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return child
+    raise AssertionError("no second rank")

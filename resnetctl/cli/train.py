@@ -213,8 +213,11 @@ def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
     if group.share(fingerprint) != fingerprint:
         raise DataError("this rank's data root holds another data set than the first rank's")
     device = rank_device(wish.device, group.world.local_rank, group.world.local_size)
+    # on several nodes any of them may have the first rank after a restart, and not each of them counts it
+    again = group.highest([group.world.restarts])[0] > 0
+    launches = group.gather(group.world.launch) if again else []
     with ExitStack() as lock, ExitStack() as undo:
-        plan = _plan(wish, group, dataset, device, lock, undo) if group.is_first else None
+        plan = _plan(wish, group, dataset, device, lock, undo, launches) if group.is_first else None
         run, recipe = group.share(plan[:2] if plan else None)
         start = share_start(group, plan[2] if plan else None)
 
@@ -227,14 +230,20 @@ def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
 
 
 def _plan(
-    wish: _Wish, group: "Group", dataset: "Dataset", device: Any, lock: ExitStack, undo: ExitStack
+    wish: _Wish,
+    group: "Group",
+    dataset: "Dataset",
+    device: Any,
+    lock: ExitStack,
+    undo: ExitStack,
+    launches: list[str | None],
 ) -> "tuple[Run, Recipe, Checkpoint | None]":
     """The run, under its lock, its recipe, and the checkpoint to go on from; `undo` removes what was newly made."""
     from resnetctl.checkpoint import commits
     from resnetctl.engine.resume import find_resumed, started_before
 
     # the launch, or the Slurm job, was started again by a command line that speaks of its first start
-    before = started_before(wish.runs, group.world.launch, wish.name) if group.world.restarts else None
+    before = started_before(wish.runs, launches, wish.name)
     if before is not None and commits(before.checkpoints):
         console.notice(f"started again: goes on with {printable(before.folder)}")
         return _resume(wish, group, dataset, before, None, lock, undo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Chec
     return checkpoint
 
 
-def started_before(root: Path, launch: str | None, name: str | None) -> Run | None:
-    """The run that the same launch (see `World.launch`) began before it was started again; None where there is none.
+def started_before(root: Path, launches: Sequence[str | None], name: str | None) -> Run | None:
+    """The run that one of `launches` (see `World.launch`) began before it was started again; None where there is none.
 
     Where it gave its run a `name`, only that one: a job may train several.
     """
-    found = (run for run in runs(root) if name is None or run.name == name)
-    return next((run for run in found if launch is not None and run.launch() == launch), None)
+    known = {launch for launch in launches if launch is not None}
+    return next((r for r in runs(root) if (name is None or r.name == name) and r.launch() in known), None)
 
 
 def resumed_recipe(
