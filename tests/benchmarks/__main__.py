@@ -26,7 +26,8 @@ PACKAGES = ("torch", "torchvision", "pillow", "numpy", "timm", "nvidia-nvimgcode
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["loader", "step", "start", "save", "gpu", []], default=[])
+    parts = ["loader", "step", "start", "save", "gpu"]
+    parser.add_argument("what", nargs="*", metavar="PART", choices=[*parts, []], default=[], help=", ".join(parts))
     parser.add_argument("--images", type=Path, help="a folder with train/<class>/ of your own, instead of photographs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "resnetctl-benchmarks")
     parser.add_argument("--ffcv-python", type=Path, help="python of an environment with FFCV")
