@@ -78,7 +78,7 @@ def bench(
 
 def suitable(recipe: str | None, settings: list[str], batch_size: int | None, dataset: Any) -> "Recipe":
     """The recipe that `train` would take with the same options."""
-    from resnetctl.cli.train import suitable_recipe
+    from resnetctl.engine.begin import suitable_recipe
     from resnetctl.recipe import Override, load_recipe, parse_set
 
     name = recipe

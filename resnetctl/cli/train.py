@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,32 +16,16 @@ if TYPE_CHECKING:
     from resnetctl.checkpoint import Checkpoint
     from resnetctl.data.dataset import Dataset
     from resnetctl.distributed import Group
+    from resnetctl.engine.begin import Wish
     from resnetctl.engine.events import Finished
     from resnetctl.engine.run import Run
     from resnetctl.recipe import Override, Recipe
 
-IMAGENET_SIZED = 100_000
-"""Train images from which on `fast` is the recipe where nothing else says which."""
-
 ECHO_SECONDS = 5.0
 """In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
 
-# what may differ from the checkpoint's recipe without changing what is computed
-_HARMLESS = (
-    "data.workers",
-    "data.decoder",
-    "data.timeout_seconds",
-    "checkpoint.",
-    "train.max_steps",
-    "train.compile",
-    "train.eval_every_epochs",
-)
-
-_LATEST = "latest"
-
 
 def train(
-    ctx: typer.Context,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the train images.")] = None,
     recipe: options.Recipe = None,
     batch_size: Annotated[
@@ -109,15 +92,19 @@ def train(
         },
         settings or [],
     )
-    wish = _Wish(data, runs, resume, which, name, recipe, flags, allow_changes, "cpu" if cpu_procs else device)
     from resnetctl.distributed import has_launcher, joined, launch, read_world, tell_launcher
 
     world = read_world(os.environ)
     ranks = _ranks(gpus, cpu_procs, device)
     if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
         raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
+    from resnetctl.engine.begin import Wish
+
+    wish = Wish(
+        runs=runs, resume=resume, which=which, name=name, recipe=recipe, flags=flags, allow_changes=allow_changes
+    )
     with joined(world) as group, _one_voice(group):
-        finished, code = _run(wish, group)
+        finished, code = _run(wish, data, "cpu" if cpu_procs else device, group)
         if group.is_first:
             tell_launcher(code)
             if as_json:
@@ -125,21 +112,6 @@ def train(
             elif not code:
                 console.notice("next: resnetctl eval")
     raise typer.Exit(code if group.is_first else 0)
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """What the command line asks for."""
-
-    data: Path
-    runs: Path
-    resume: bool
-    which: str | None
-    name: str | None
-    recipe: str | None
-    flags: "list[Override]"
-    allow_changes: bool
-    device: str
 
 
 def _ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
@@ -201,23 +173,34 @@ def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[
     return given + [parse_set(text) for text in settings]
 
 
-def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
+def _run(wish: "Wish", data: Path, wanted: str, group: "Group") -> "tuple[Finished, int]":
     """Train as wished, in one rank of `group`; the first one decides what and writes it down."""
     from resnetctl.data.dataset import load_dataset
+    from resnetctl.engine.begin import Beginning
     from resnetctl.engine.device import rank_device
     from resnetctl.engine.resume import share_start
     from resnetctl.engine.run import point_latest
 
-    dataset = load_dataset(wish.data)
+    dataset = load_dataset(data)
     fingerprint = dataset.train().info.fingerprint
     if group.share(fingerprint) != fingerprint:
         raise DataError("this rank's data root holds another data set than the first rank's")
-    device = rank_device(wish.device, group.world.local_rank, group.world.local_size)
+    device = rank_device(wanted, group.world.local_rank, group.world.local_size)
     # on several nodes any of them may have the first rank after a restart, and not each of them counts it
     again = group.highest([group.world.restarts])[0] > 0
     launches = group.gather(group.world.launch) if again else []
     with ExitStack() as lock, ExitStack() as undo:
-        plan = _plan(wish, group, dataset, device, lock, undo, launches) if group.is_first else None
+        beginning = Beginning(
+            wish=wish,
+            dataset=dataset,
+            device=device,
+            group=group,
+            lock=lock,
+            undo=undo,
+            notice=console.notice,
+            warn=console.warn,
+        )
+        plan = beginning.decide(launches) if group.is_first else None
         run, recipe = group.share(plan[:2] if plan else None)
         start = share_start(group, plan[2] if plan else None)
 
@@ -227,113 +210,6 @@ def _run(wish: _Wish, group: "Group") -> "tuple[Finished, int]":
                 point_latest(run.folder.parent, run)
 
         return _train(run, recipe, dataset, device, start, group, begun)
-
-
-def _plan(
-    wish: _Wish,
-    group: "Group",
-    dataset: "Dataset",
-    device: Any,
-    lock: ExitStack,
-    undo: ExitStack,
-    launches: list[str | None],
-) -> "tuple[Run, Recipe, Checkpoint | None]":
-    """The run, under its lock, its recipe, and the checkpoint to go on from; `undo` removes what was newly made."""
-    from resnetctl.checkpoint import commits
-    from resnetctl.engine.resume import find_resumed, started_before
-
-    # the launch, or the Slurm job, was started again by a command line that speaks of its first start
-    before = started_before(wish.runs, launches, wish.name)
-    if before is not None and commits(before.checkpoints):
-        console.notice(f"started again: goes on with {printable(before.folder)}")
-        return _resume(wish, group, dataset, before, None, lock, undo)
-    if not wish.resume or before is not None:
-        return _begin(wish, group, dataset, device, before, lock, undo)
-    run, path = find_resumed(wish.runs, wish.which)
-    if path is None and run.is_untouched():
-        console.notice(f"{printable(run.folder)} has saved nothing yet: it starts at its beginning")
-        return _begin(replace(wish, recipe=str(run.recipe)), group, dataset, device, run, lock, undo)
-    return _resume(wish, group, dataset, run, path, lock, undo)
-
-
-def _begin(
-    wish: _Wish,
-    group: "Group",
-    dataset: "Dataset",
-    device: Any,
-    before: "Run | None",
-    lock: ExitStack,
-    undo: ExitStack,
-) -> "tuple[Run, Recipe, None]":
-    from resnetctl.engine.run import create_run, discard_run
-    from resnetctl.engine.train import check_job
-    from resnetctl.files import write_atomically
-    from resnetctl.recipe import load_recipe, recipe_to_toml
-
-    name = wish.recipe
-    if name is None:
-        name, why = suitable_recipe(dataset)
-        console.notice(f"recipe {name}: {why}")
-    recipe = load_recipe(name, overrides=wish.flags)
-    check_job(recipe, len(dataset.train()), device, group.size)
-    run = before or create_run(wish.runs, wish.name, recipe.name)
-    _open(run, group, lock)
-    if before is None:
-        undo.callback(discard_run, run)
-    run.trim_metrics(0, evaluated=False)
-    write_atomically(run.recipe, recipe_to_toml(recipe))
-    return run, recipe, None
-
-
-def _open(run: "Run", group: "Group", lock: ExitStack) -> None:
-    """Become the one that writes into the run's folder."""
-    from resnetctl.engine.run import refuse_links
-    from resnetctl.files import folder_lock, sweep_temporary_files
-
-    refuse_links(run)
-    lock.enter_context(folder_lock(run.folder, "training"))
-    sweep_temporary_files(run.folder)
-    sweep_temporary_files(run.checkpoints)
-    run.mark_launch(group.world.launch)
-
-
-def suitable_recipe(dataset: "Dataset") -> tuple[str, str]:
-    """The recipe to train a data set with where none is named, and why."""
-    if dataset.recipe:
-        return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
-    if dataset.train_images >= IMAGENET_SIZED:
-        return "fast", f"{dataset.train_images:,} train images are {IMAGENET_SIZED:,} or more"
-    return "small", f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
-
-
-def _resume(
-    wish: _Wish, group: "Group", dataset: "Dataset", run: "Run", path: Path | None, lock: ExitStack, undo: ExitStack
-) -> "tuple[Run, Recipe, Checkpoint]":
-    from resnetctl.engine.resume import branch, check_data, check_newest, load_start, resumed_recipe
-    from resnetctl.engine.run import discard_run, refuse_links
-    from resnetctl.files import folder_lock
-
-    refuse_links(run)
-    with ExitStack() as reading:
-        reading.enter_context(folder_lock(run.folder, "training"))
-        start = load_start(run, path, console.warn)
-    recipe, changes = resumed_recipe(start, wish.recipe, wish.flags)
-    check_data(start, dataset.train())
-    serious = [c for c in changes if not c[0].startswith(_HARMLESS)]
-    for key, old, new in changes:
-        console.notice(f"{key}: {old} → {new}")
-    if serious and not wish.allow_changes:
-        raise UsageError(
-            f"{', '.join(c[0] for c in serious)} would differ from what the run was started with",
-            hint="leave the flag out to go on exactly, or add --allow-changes",
-        )
-    if wish.name is not None and wish.name != run.name:
-        run = branch(wish.runs, run, wish.name, start, recipe)
-        undo.callback(discard_run, run)
-    elif path is not None:
-        check_newest(run, start)
-    _open(run, group, lock)
-    return run, recipe, start
 
 
 def _train(

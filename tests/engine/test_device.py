@@ -142,8 +142,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
 keep_freed_memory(torch.device("cpu"))
-faults()
-print(before, faults())
+print(before, min(faults() for _ in range(8)))  # the first ones still ask for more
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
