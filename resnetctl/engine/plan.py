@@ -99,11 +99,6 @@ def make_plan(
     disk_bytes = model.checkpoint_bytes * (recipe.checkpoint.keep + 2)  # the best one, and one being written
     disk_free = hardware.space(runs).free_bytes
     memory_free = _memory_free(device)
-    needs = (
-        ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
-        ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
-        ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
-    )
     return Plan(
         device=str(device),
         limits=limits,
@@ -125,11 +120,20 @@ def make_plan(
         eval_seconds=eval_seconds,
         run_seconds=run_seconds + evaluations * eval_seconds,
         advice=tuple(_advice(recipe, limits, device, loader, model, workers, cores)),
-        problems=tuple(
-            f"{what} needs {need / 2**30:.2f} GiB and has {have / 2**30:.2f} GiB: {cure}"
-            for what, need, have, cure in needs
-            if need > have
+        problems=_problems(
+            ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
+            ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
+            ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
         ),
+    )
+
+
+def _problems(*needs: tuple[str, int, int, str]) -> tuple[str, ...]:
+    """What to tell of each (what, bytes needed, bytes there, cure) of which there is too little."""
+    return tuple(
+        f"{what} needs {need / 2**30:.2f} GiB and has {have / 2**30:.2f} GiB: {cure}"
+        for what, need, have, cure in needs
+        if need > have
     )
 
 
