@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetctl.distributed import World, as_lost_rank, first_host, has_launcher, is_launched, joined, read_world
+from resnetctl.distributed.group import as_lost_rank, joined
+from resnetctl.distributed.world import World, first_host, has_launcher, is_launched, read_world
 from resnetctl.errors import UsageError
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}

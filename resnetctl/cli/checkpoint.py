@@ -9,7 +9,7 @@ from resnetctl.cli import complete, console, help, options
 from resnetctl.errors import EXIT_FAILURE, CheckpointError, printable
 
 if TYPE_CHECKING:
-    from resnetctl.engine.inventory import Found
+    from resnetctl.runs.inventory import Found
 
 app = typer.Typer(cls=help.Group, help="List, show and verify saved checkpoints.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ Which = Annotated[
 @app.command("list")
 def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
     """List the checkpoints of a run, the newest first; the contents are not read (see verify)."""
-    from resnetctl.engine.inventory import find
+    from resnetctl.runs.inventory import find
 
     _table(find(runs, which), as_json)
 
@@ -35,7 +35,7 @@ def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as
 @app.command("verify")
 def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
     """Read every byte of a run's checkpoints, and compare it with what was committed."""
-    from resnetctl.engine.inventory import find
+    from resnetctl.runs.inventory import find
 
     found = find(runs, which, contents=True)
     _table(found, as_json)
@@ -53,7 +53,7 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
 @app.command("show")
 def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
     """Show what one checkpoint holds: the newest of a run, or a file."""
-    from resnetctl.engine.inventory import find
+    from resnetctl.runs.inventory import find
 
     found = find(runs, which)
     newest = next((f for f in found if f.metadata is not None), None)

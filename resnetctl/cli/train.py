@@ -13,13 +13,13 @@ from resnetctl.cli import complete, console, options
 from resnetctl.errors import EXIT_INTERRUPTED, DataError, ResnetctlError, UsageError, printable, some
 
 if TYPE_CHECKING:
-    from resnetctl.checkpoint import Checkpoint
     from resnetctl.data.dataset import Dataset
-    from resnetctl.distributed import Group
+    from resnetctl.distributed.group import Group
     from resnetctl.engine.begin import Wish
     from resnetctl.engine.events import Finished
-    from resnetctl.engine.run import Run
     from resnetctl.recipe import Override, Recipe
+    from resnetctl.runs.checkpoint import Checkpoint
+    from resnetctl.runs.folder import Run
 
 ECHO_SECONDS = 5.0
 """In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
@@ -92,7 +92,9 @@ def train(
         },
         settings or [],
     )
-    from resnetctl.distributed import has_launcher, joined, launch, read_world, tell_launcher
+    from resnetctl.distributed.group import joined
+    from resnetctl.distributed.launch import launch, tell_launcher
+    from resnetctl.distributed.world import has_launcher, read_world
 
     world = read_world(os.environ)
     ranks = _ranks(gpus, cpu_procs, device)
@@ -135,14 +137,9 @@ def _ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
 @contextmanager
 def _one_voice(group: "Group") -> Iterator[None]:
     """The first rank alone tells how the run goes; an error is told once, by the first rank that has one."""
-    from resnetctl.distributed import (
-        EXIT_LOST,
-        as_lost_rank,
-        die_with_launcher,
-        has_launcher,
-        is_launched,
-        tell_launcher,
-    )
+    from resnetctl.distributed.group import EXIT_LOST, as_lost_rank
+    from resnetctl.distributed.launch import die_with_launcher, tell_launcher
+    from resnetctl.distributed.world import has_launcher, is_launched
 
     if group.size == 1:
         yield
@@ -179,7 +176,7 @@ def _run(wish: "Wish", data: Path, wanted: str, group: "Group") -> "tuple[Finish
     from resnetctl.engine.begin import Beginning
     from resnetctl.engine.device import rank_device
     from resnetctl.engine.resume import share_start
-    from resnetctl.engine.run import point_latest
+    from resnetctl.runs.folder import point_latest
 
     dataset = load_dataset(data)
     fingerprint = dataset.train().info.fingerprint
@@ -221,13 +218,13 @@ def _train(
     group: "Group",
     begun: Callable[[], None],
 ) -> "tuple[Finished, int]":
+    from resnetctl.cli.render import renderer
     from resnetctl.data.dataset import quarantined_samples
-    from resnetctl.distributed import has_launcher
+    from resnetctl.distributed.world import has_launcher
     from resnetctl.engine.events import Finished, Notice, Started
     from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train import Job, train
     from resnetctl.hardware import default_workers
-    from resnetctl.report.render import renderer
 
     for split, count in dataset.quarantined.items() if group.rank == 0 else ():
         names = quarantined_samples(dataset, split)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from resnetctl.data.header import ends_in_zeros
+from resnetctl.data.images.header import ends_in_zeros
+from resnetctl.data.images.picture import check_mode, open_image
 from resnetctl.data.index import UNKNOWN_CRC, Index
-from resnetctl.data.picture import check_mode, open_image
 from resnetctl.errors import DataError, printable
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from resnetctl.data import imagenet
-from resnetctl.data.copying import Copying, absolute, copy, pack_pieces, remove_leftovers
+from resnetctl.data.copies.copy import Copying, absolute, copy, pack_pieces, remove_leftovers
 from resnetctl.data.dataset import (
     DATASET_FILE,
     Dataset,
@@ -22,11 +22,12 @@ from resnetctl.data.dataset import (
     load_dataset,
     quarantined_samples,
 )
-from resnetctl.data.index import SPLITS, Index, IndexBuilder, IndexInfo, index_path
+from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
+from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
 from resnetctl.data.sources import SourceData, recognised, source_module
+from resnetctl.data.sources.unknown import no_such_source, unknown_source
 from resnetctl.data.split import draw_val
-from resnetctl.data.unknown import no_such_source, unknown_source
 from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from resnetctl.data.index import IndexBuilder
-from resnetctl.data.order import SPLIT, hashes
+from resnetctl.data.batches.order import SPLIT, hashes
+from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.errors import DataError, printable
 
 

@@ -17,17 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
+from resnetctl.data.batches.order import permutation
 from resnetctl.data.checks import Check, classes, counts, labels, not_in_the_index, same_classes
 from resnetctl.data.dataset import Dataset, load_dataset
-from resnetctl.data.download import file_checksum
-from resnetctl.data.index import UNKNOWN_CRC, Index, index_path, with_findings
+from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
+from resnetctl.data.index_writer import with_findings
 from resnetctl.data.look import Look, check_image
-from resnetctl.data.order import permutation
-from resnetctl.data.parallel import in_parallel
 from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
+from resnetctl.download import file_checksum
 from resnetctl.errors import counted, printable, some
 from resnetctl.files import folder_lock
+from resnetctl.parallel import in_parallel
 from resnetctl.progress import Progress, silent
 
 _CHUNK = 64  # images that a worker checks before it reports

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from resnetctl.checkpoint import Checkpoint, commits
 from resnetctl.data.dataset import Dataset
-from resnetctl.distributed import Group
+from resnetctl.distributed.group import Group
 from resnetctl.engine.resume import (
     branch,
     check_data,
@@ -21,11 +20,12 @@ from resnetctl.engine.resume import (
     resumed_recipe,
     started_before,
 )
-from resnetctl.engine.run import Run, create_run, discard_run, refuse_links
 from resnetctl.engine.train import check_job
 from resnetctl.errors import UsageError, printable
 from resnetctl.files import folder_lock, sweep_temporary_files, write_atomically
 from resnetctl.recipe import Override, Recipe, load_recipe, recipe_to_toml
+from resnetctl.runs.checkpoint import Checkpoint, commits
+from resnetctl.runs.folder import Run, create_run, discard_run, refuse_links
 
 IMAGENET_SIZED = 100_000
 """Train images from which on `fast` is the recipe where nothing else says which."""

@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnetctl.data.decode import decode
+from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.train import TrainBatches, TrainView
+from resnetctl.data.images.decode import decode
 from resnetctl.data.index import Index
-from resnetctl.data.loader import Batch, TrainBatches, TrainView, load
 from resnetctl.engine.device import choose_precision, compile_or_why_not, synchronise
 from resnetctl.engine.meter import Timed
 from resnetctl.engine.trainer import Trainer, choose_micro_batch

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 
-from resnetctl.checkpoint import Checkpoint, CheckpointError, load_file, load_newest
+from resnetctl.data.batches.eval import EvalBatches
 from resnetctl.data.index import Index
-from resnetctl.data.loader import EvalBatches
-from resnetctl.data.normalise import Normalise
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.evaluator import Result, evaluate
 from resnetctl.engine.events import Evaluating
-from resnetctl.engine.metadata import read_metadata
-from resnetctl.engine.run import find_run
+from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.views import eval_view
 from resnetctl.errors import DataError, printable
 from resnetctl.model.resnet import build_model
+from resnetctl.runs.checkpoint import Checkpoint, CheckpointError, load_file, load_newest
+from resnetctl.runs.folder import find_run
+from resnetctl.runs.metadata import read_metadata
 
 
 def find_checkpoint(root: Path, which: str | None, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:

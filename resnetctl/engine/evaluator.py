@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 
-from resnetctl.data.loader import EvalBatches, load
-from resnetctl.data.normalise import Normalise
-from resnetctl.distributed import ALONE, Group
+from resnetctl.data.batches.eval import EvalBatches
+from resnetctl.data.batches.loader import load
+from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory
 from resnetctl.engine.events import Evaluating
+from resnetctl.engine.normalise import Normalise
 
 
 @dataclass(frozen=True, kw_only=True)

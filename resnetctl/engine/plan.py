@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from resnetctl import hardware
-from resnetctl.data.augment import train_size
+from resnetctl.data.batches.augment import train_size
+from resnetctl.data.batches.order import total_steps
 from resnetctl.data.index import Index
-from resnetctl.data.order import total_steps
 from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
 from resnetctl.engine.trainer import choose_micro_batch
 from resnetctl.progress import Progress, silent

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnetctl.checkpoint import Checkpoint, Commit, commits, load_file, load_newest, set_aside
 from resnetctl.data.index import Index
-from resnetctl.distributed import Group
-from resnetctl.engine.metadata import read_metadata
-from resnetctl.engine.run import Run, create_run, find_run, runs
+from resnetctl.distributed.group import Group
 from resnetctl.errors import CheckpointError, DataError, UsageError, counted, printable
 from resnetctl.files import write_atomically
 from resnetctl.recipe import Override, Recipe, change_recipe, differences, recipe_to_toml
+from resnetctl.runs.checkpoint import Checkpoint, Commit, commits, load_file, load_newest, set_aside
+from resnetctl.runs.folder import Run, create_run, find_run, runs
+from resnetctl.runs.metadata import read_metadata
 
 
 def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:

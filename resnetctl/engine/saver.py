@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from resnetctl.checkpoint import Checkpoint, Commit, commits, remove, save_checkpoint, verify_commit
 from resnetctl.engine.events import Saved
-from resnetctl.engine.run import Run
 from resnetctl.errors import CheckpointError, ResnetctlError, printable
+from resnetctl.runs.checkpoint import Checkpoint, Commit, commits, remove, save_checkpoint, verify_commit
+from resnetctl.runs.folder import Run
 
 
 class Saver:

@@ -14,17 +14,16 @@ from typing import Any
 
 import torch
 
-from resnetctl.checkpoint import Checkpoint, checkpoint_name, commits
+from resnetctl.data.batches.eval import EvalBatches
+from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.order import epoch_end, total_steps
+from resnetctl.data.batches.train import TrainBatches
 from resnetctl.data.index import Index
-from resnetctl.data.loader import EvalBatches, TrainBatches, load
-from resnetctl.data.order import epoch_end, total_steps
-from resnetctl.distributed import ALONE, Group
+from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
 from resnetctl.engine.evaluator import Result, evaluate
 from resnetctl.engine.events import Evaluated, Event, Finished, Notice, RunningLoss, Started, Stepped
-from resnetctl.engine.metadata import Evaluation, Metadata, best_of, read_metadata
 from resnetctl.engine.meter import Meter, Timed
-from resnetctl.engine.run import Run
 from resnetctl.engine.saver import Saver
 from resnetctl.engine.schedule import learning_rate
 from resnetctl.engine.signals import StopRequest
@@ -35,6 +34,9 @@ from resnetctl.files import trace
 from resnetctl.model.resnet import is_plain
 from resnetctl.model.weights import load_weights
 from resnetctl.recipe import Recipe, effective_lr
+from resnetctl.runs.checkpoint import Checkpoint, checkpoint_name, commits
+from resnetctl.runs.folder import Run
+from resnetctl.runs.metadata import Evaluation, Metadata, best_of, read_metadata
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
 _SHARE_FOR_THE_BEST = 0.01  # of a run's time may have gone into saving, for an evaluation's sake to save once more

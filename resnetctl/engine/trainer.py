@@ -9,12 +9,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from resnetctl.data.augment import train_size
-from resnetctl.data.loader import Batch
-from resnetctl.data.normalise import Normalise
-from resnetctl.data.order import key
-from resnetctl.distributed import ALONE, Group
+from resnetctl.data.batches.augment import train_size
+from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.order import key
+from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
+from resnetctl.engine.normalise import Normalise
 from resnetctl.errors import CheckpointError, UsageError, printable
 from resnetctl.model.resnet import build_model, parameter_groups
 from resnetctl.recipe import Recipe

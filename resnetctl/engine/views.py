@@ -8,10 +8,11 @@ import torch
 import torchvision
 
 from resnetctl import __version__
+from resnetctl.data.batches.eval import EvalView
+from resnetctl.data.batches.train import TrainView
+from resnetctl.data.images.nvimgcodec import choose_decoder
 from resnetctl.data.index import Index
-from resnetctl.data.loader import EvalView, TrainView
-from resnetctl.data.nvimgcodec import choose_decoder
-from resnetctl.distributed import ALONE, Group
+from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import PRECISION_NAMES
 from resnetctl.recipe import Recipe
 

@@ -7,9 +7,10 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from resnetctl.data.header import image_size
-from resnetctl.data.index import IndexBuilder, IndexInfo, Record, index_path
-from resnetctl.data.tarindex import open_tar, tar_members
+from resnetctl.data.archives.tar import open_tar, tar_members
+from resnetctl.data.images.header import image_size
+from resnetctl.data.index import IndexInfo, Record, index_path
+from resnetctl.data.index_writer import IndexBuilder
 from tests.fixtures.photos import benchmark_tree, tar_of
 
 TRAIN, VAL, CLASSES, SHARDS = 2048, 128, 16, 8

@@ -20,7 +20,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _resnetctl(path: Path, decoder: str) -> Iterator[Any]:
-    from resnetctl.data.loader import TrainBatches, TrainView, load
+    from resnetctl.data.batches.loader import load
+    from resnetctl.data.batches.train import TrainBatches, TrainView
 
     view = TrainView(
         index=path,

@@ -93,7 +93,8 @@ def measure_torchvision(source: Path, data: Path) -> dict[str, Any]:
 
 def large_index(folder: Path, count: int) -> Path:
     """An index of `count` entries with ImageNet's names and sizes of classes, all of them the same small image."""
-    from resnetctl.data.index import IndexBuilder, IndexInfo, Record, index_path
+    from resnetctl.data.index import IndexInfo, Record, index_path
+    from resnetctl.data.index_writer import IndexBuilder
 
     path = index_path(folder / f"index-{count}", "train")
     if path.exists():
@@ -124,8 +125,9 @@ def measure_worker(path: Path) -> dict[str, Any]:
     """A real loader worker's memory after some batches: what it wrote, its unique set (USS), its share (PSS)."""
     import multiprocessing
 
+    from resnetctl.data.batches.loader import load
+    from resnetctl.data.batches.train import TrainBatches, TrainView
     from resnetctl.data.index import Index
-    from resnetctl.data.loader import TrainBatches, TrainView, load
 
     index = Index(path)  # as the trainer has it open: the pages are shared
     view = TrainView(

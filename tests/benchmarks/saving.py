@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from resnetctl.data.loader import Batch
+from resnetctl.data.batches.batch import Batch
 from resnetctl.engine.device import choose_device, choose_precision, synchronise
-from resnetctl.engine.run import Run
 from resnetctl.engine.saver import Saver
 from resnetctl.engine.trainer import Trainer
 from resnetctl.recipe import Override, load_recipe
+from resnetctl.runs.folder import Run
 
 
 def main() -> None:

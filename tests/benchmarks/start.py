@@ -13,9 +13,10 @@ import tarfile
 import time
 from pathlib import Path
 
+from resnetctl.data.archives.tar import open_tar, tar_members
 from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset
-from resnetctl.data.index import IndexBuilder, IndexInfo, Record, index_path
-from resnetctl.data.tarindex import open_tar, tar_members
+from resnetctl.data.index import IndexInfo, Record, index_path
+from resnetctl.data.index_writer import IndexBuilder
 from tests.fixtures.photos import benchmark_picture
 
 IMAGES, CLASSES, PICTURES = 1_281_167, 1000, 16

@@ -106,7 +106,7 @@ def timm(device: torch.device, batch: int) -> Step:
 
 def resnetctl(device: torch.device, batch: int) -> Step:
     """Our trainer's own step, from uint8 images on."""
-    from resnetctl.data.loader import Batch
+    from resnetctl.data.batches.batch import Batch
     from resnetctl.engine.trainer import Trainer
 
     recipe = bench_recipe(batch, SIZE)

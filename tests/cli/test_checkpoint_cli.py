@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from resnetctl.checkpoint import Checkpoint, save_checkpoint
-from resnetctl.engine.run import create_run
 from resnetctl.recipe import load_recipe, recipe_to_dict
+from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
+from resnetctl.runs.folder import create_run
 
 
 def metadata(step: int, history) -> dict:

@@ -19,17 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file as plain_load_file
 
-from resnetctl.data.index import (
-    DEFLATED,
-    MAX_SAMPLE_BYTES,
-    UNKNOWN_CRC,
-    Index,
-    IndexBuilder,
-    IndexInfo,
-    Record,
-    index_path,
-    with_findings,
-)
+from resnetctl.data.archives import DEFLATED, MAX_SAMPLE_BYTES
+from resnetctl.data.index import UNKNOWN_CRC, Index, IndexInfo, Record, index_path
+from resnetctl.data.index_writer import IndexBuilder, with_findings
 from resnetctl.errors import DataError
 from tests.fixtures.small_index import pictures, write_index
 

@@ -89,7 +89,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import safetensors.numpy
-from resnetctl.data import devkit
+from resnetctl.data.imagenet import devkit
 from resnetctl.data.prepare import prepare
 from resnetctl.data.sources import flat, folder, imagenette, imagewoof, kaggle, official, parquet, sample, shards
 

@@ -227,7 +227,7 @@ def test_files_added_after_prepare_are_noticed(tmp_path: Path) -> None:
 
 def test_a_loader_notices_that_its_index_was_replaced(tmp_path: Path) -> None:
     """As when verify finds bad images while a run trains: the samples' numbers are other ones now."""
-    from resnetctl.data.loader import EvalBatches, EvalView
+    from resnetctl.data.batches.eval import EvalBatches, EvalView
 
     root = tree(tmp_path)
     train = load_dataset(root).train()
@@ -288,7 +288,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from resnetctl.data.verify import verify
-from resnetctl.data import parallel, look
+from resnetctl import parallel
+from resnetctl.data import look
 
 STEPS = {"open", "os.rename", "os.remove", "tempfile.mkstemp", "fcntl.lockf"}
 

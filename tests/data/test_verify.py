@@ -10,8 +10,9 @@ from PIL import Image
 
 from resnetctl.data import imagenet
 from resnetctl.data.dataset import load_dataset
-from resnetctl.data.decode import decode
-from resnetctl.data.index import IndexBuilder, IndexInfo, Record, index_path
+from resnetctl.data.images.decode import decode
+from resnetctl.data.index import IndexInfo, Record, index_path
+from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.prepare import prepare
 from resnetctl.data.verify import Report, verify
 from resnetctl.errors import DataError

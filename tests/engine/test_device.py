@@ -175,7 +175,7 @@ def test_steps_on_a_gpu_have_the_same_bits_where_the_recipe_asks_for_it():
     """A step that has no deterministic algorithm would raise RuntimeError."""
     program = """
 import hashlib, torch
-from resnetctl.data.loader import Batch
+from resnetctl.data.batches.batch import Batch
 from resnetctl.engine.trainer import Trainer
 from resnetctl.recipe import Override, load_recipe
 recipe = load_recipe("small", overrides=[Override("train.deterministic", True, "test")])

@@ -7,12 +7,12 @@ import torch
 from scipy.stats import binomtest
 from torch.nn.functional import log_softmax
 
-from resnetctl.data.decode import centre, decode
+from resnetctl.data.batches.eval import EvalBatches, EvalView
+from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
-from resnetctl.data.loader import EvalBatches, EvalView
-from resnetctl.data.normalise import Normalise
 from resnetctl.engine.evaluator import Result, evaluate, wilson_interval
 from resnetctl.engine.events import Evaluating
+from resnetctl.engine.normalise import Normalise
 from resnetctl.errors import DataError
 from tests.fixtures.small_index import pictures, write_index
 

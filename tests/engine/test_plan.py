@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from resnetctl.data.augment import train_size
+from resnetctl.data.batches.augment import train_size
 from resnetctl.engine import bench, plan
 from resnetctl.recipe import Override, load_recipe
 

@@ -5,11 +5,11 @@ import threading
 import pytest
 import torch
 
-from resnetctl.checkpoint import Checkpoint, commits, load_commit, save_checkpoint
 from resnetctl.engine import saver as saver_module
-from resnetctl.engine.run import Run
 from resnetctl.engine.saver import Saver, prune
 from resnetctl.errors import ResnetctlError
+from resnetctl.runs.checkpoint import Checkpoint, commits, load_commit, save_checkpoint
+from resnetctl.runs.folder import Run
 
 
 @pytest.fixture

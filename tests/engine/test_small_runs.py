@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from resnetctl.checkpoint import load_newest
 from resnetctl.data.index import Index
 from resnetctl.engine.evaluate import evaluate_checkpoint
 from resnetctl.engine.evaluator import Result
 from resnetctl.engine.events import Evaluated, Finished, Notice, Stepped
-from resnetctl.engine.run import create_run
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.train import Job, train
 from resnetctl.errors import DataError
 from resnetctl.recipe import Override, load_recipe
+from resnetctl.runs.checkpoint import load_newest
+from resnetctl.runs.folder import create_run
 from tests.fixtures.small_index import pictures, write_index
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from resnetctl.data.loader import Batch
+from resnetctl.data.batches.batch import Batch
 from resnetctl.engine import bench
 from resnetctl.engine.trainer import Trainer
 from resnetctl.recipe import Override, load_recipe

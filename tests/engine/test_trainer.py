@@ -4,8 +4,9 @@ import pytest
 import torch
 import torchvision
 
+from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.train import TrainBatches
 from resnetctl.data.dataset import load_dataset
-from resnetctl.data.loader import Batch, TrainBatches
 from resnetctl.data.prepare import prepare
 from resnetctl.engine.train import train_view
 from resnetctl.engine.trainer import Trainer, choose_micro_batch

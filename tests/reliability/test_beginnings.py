@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from resnetctl.checkpoint import Checkpoint, commits, load_file, save_checkpoint
+from resnetctl.runs.checkpoint import Checkpoint, commits, load_file, save_checkpoint
 from tests.reliability.conftest import OPTIONS, assert_same, steps
 from tests.reliability.test_faults import killed_after, run, start
 from tests.reliability.test_kills import resume_until_done

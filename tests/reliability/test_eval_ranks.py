@@ -6,11 +6,12 @@ import socket
 import pytest
 import torch
 
+from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.dataset import load_dataset
-from resnetctl.data.loader import EvalBatches, EvalView
-from resnetctl.data.normalise import Normalise
-from resnetctl.distributed import joined, read_world
+from resnetctl.distributed.group import joined
+from resnetctl.distributed.world import read_world
 from resnetctl.engine.evaluator import Result, evaluate
+from resnetctl.engine.normalise import Normalise
 from resnetctl.model.resnet import build_model
 from resnetctl.recipe import Override, load_recipe
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetctl.checkpoint import Checkpoint, load_file, save_checkpoint
 from resnetctl.data.prepare import prepare
+from resnetctl.runs.checkpoint import Checkpoint, load_file, save_checkpoint
 from tests.reliability.conftest import OPTIONS, assert_same, left, steps
 from tests.reliability.test_kills import resume_until_done
 from tests.reliability.test_ranks import workers_of

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetctl.checkpoint import Checkpoint, load_file, save_checkpoint
-from resnetctl.engine.metadata import read_metadata
 from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import ResnetctlError
 from resnetctl.recipe import Override, load_recipe, recipe_to_dict
+from resnetctl.runs.checkpoint import Checkpoint, load_file, save_checkpoint
+from resnetctl.runs.metadata import read_metadata
 
 NUMBERS = (0, 1, -1, 2**31, 2**63, 2**64, 10**30, 1e308, None, "", [], {}, True)
 
@@ -137,7 +137,7 @@ def test_twenty_thousand_mutated_checkpoints(original, tmp_path):
 
 
 def test_with_its_commit_record_no_mutation_is_loaded(original, metadata, tmp_path):
-    from resnetctl.checkpoint import commits, load_commit
+    from resnetctl.runs.checkpoint import commits, load_commit
 
     tensors = load_file_of(original, tmp_path)
     commit = save_checkpoint(tmp_path, 5, tensors)

@@ -16,7 +16,7 @@ from pathlib import Path
 _LOOP = """
 import json, os, resource, sys
 import resnetctl.cli.app as app
-import resnetctl.engine.train, resnetctl.engine.resume, resnetctl.engine.evaluate, resnetctl.report.render
+import resnetctl.engine.train, resnetctl.engine.resume, resnetctl.engine.evaluate, resnetctl.cli.render
 import rich.progress, torchvision, torch.distributed.elastic.multiprocessing.errors
 from torch.distributed.launcher import api
 for line in sys.stdin:

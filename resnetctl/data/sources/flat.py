@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from resnetctl.data import imagenet, vallabels
+from resnetctl.data import imagenet
+from resnetctl.data.imagenet import ground_truth
 from resnetctl.data.index import Record
 from resnetctl.data.sources import SourceData
 from resnetctl.data.sources.folder import class_folders, file_record, image_records, scan
@@ -54,7 +55,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     above = [base, *(path.joinpath(*below[:n]) for n in range(len(below)))]
     if path.resolve().parts[-len(_KAGGLE) :] == _KAGGLE:
         above.append(path.resolve().parents[2])
-    labels = vallabels.beside(above)
+    labels = ground_truth.beside(above)
     unknown = sorted(set(labels.wnids.values()) - set(classes))
     if unknown and labels.note is None:
         raise DataError(
@@ -90,7 +91,7 @@ def _val_records(
         if wnid is None or not name.endswith(_SUFFIX) or wnid not in label_of:
             raise DataError(
                 f"nothing says what {printable(name)} in {printable(root / folder)} shows",
-                hint=f"put {vallabels.SOLUTION} or the devkit, which name the class of each, beside val/",
+                hint=f"put {ground_truth.SOLUTION} or the devkit, which name the class of each, beside val/",
             )
         yield file_record(root, f"{folder}/{name}", f"{wnid}/{name}", label_of[wnid])
         progress("indexing val", done, len(names))

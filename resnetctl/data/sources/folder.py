@@ -13,8 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.header import image_size
-from resnetctl.data.index import MAX_SAMPLE_BYTES, SPLITS, Record
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
+from resnetctl.data.images.header import image_size
+from resnetctl.data.index import SPLITS, Record
 from resnetctl.data.sources import SourceData
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.download import download, file_checksum
-from resnetctl.data.gunzip import gunzip_file
-from resnetctl.data.header import image_size
-from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
+from resnetctl.data.archives.gunzip import gunzip_file
+from resnetctl.data.archives.tar import open_tar, tar_members
+from resnetctl.data.images.header import image_size
+from resnetctl.data.index import Record
 from resnetctl.data.sources import SourceData
-from resnetctl.data.tarindex import open_tar, tar_members
+from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from resnetctl.data import imagenet, vallabels
-from resnetctl.data.gunzip import gunzip, gunzip_file
-from resnetctl.data.header import image_size
-from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
+from resnetctl.data import imagenet
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
+from resnetctl.data.archives.gunzip import gunzip, gunzip_file
+from resnetctl.data.archives.tar import open_tar, tar_members
+from resnetctl.data.archives.zip import inflated_head, member_reader, read_member, zip_members
+from resnetctl.data.imagenet import ground_truth
+from resnetctl.data.images.header import image_size
+from resnetctl.data.index import Record
 from resnetctl.data.sources import SourceData
-from resnetctl.data.tarindex import open_tar, tar_members
-from resnetctl.data.zipindex import inflated_head, member_reader, read_member, zip_members
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
 
@@ -52,7 +54,7 @@ def _holds_imagenet(path: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Lists:
-    labels: vallabels.ValLabels
+    labels: ground_truth.ValLabels
     classes: tuple[str, ...]
 
 
@@ -62,7 +64,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     if archive is None:
         raise DataError(f"{printable(path)} has no {ZIP}", hint=imagenet.HOW_TO_GET)
     folders = [archive.parent, data_root]
-    lists = _Lists(labels=vallabels.beside(folders), classes=vallabels.classes_beside(folders))
+    lists = _Lists(labels=ground_truth.beside(folders), classes=ground_truth.classes_beside(folders))
     if archive.suffix == ".zip":
         lists, nested = _look_inside(archive, lists)
         if nested:
@@ -94,18 +96,18 @@ def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
     labels, classes, nested = lists.labels, lists.classes, False
 
     def wanted(name: str) -> bool:
-        return name.rpartition("/")[2] in (vallabels.SOLUTION, vallabels.SYNSETS, f"{TAR}.gz")
+        return name.rpartition("/")[2] in (ground_truth.SOLUTION, ground_truth.SYNSETS, f"{TAR}.gz")
 
     for member in zip_members(archive, wanted, _MAX_NESTED_BYTES):
         what = f"{member.name} in {archive}"
         if member.name.endswith(f"{TAR}.gz"):
             nested = True
-        elif member.size > vallabels.MAX_TEXT_BYTES:
+        elif member.size > ground_truth.MAX_TEXT_BYTES:
             raise DataError(f"{printable(what)} is far too long for a list of labels")
-        elif member.name.endswith(vallabels.SOLUTION):
-            labels = vallabels.from_solution(read_member(archive, member), what)
+        elif member.name.endswith(ground_truth.SOLUTION):
+            labels = ground_truth.from_solution(read_member(archive, member), what)
         else:
-            classes = vallabels.synsets(read_member(archive, member), what)
+            classes = ground_truth.synsets(read_member(archive, member), what)
     return _Lists(labels=labels, classes=classes), nested
 
 
@@ -132,7 +134,7 @@ def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], arc
         if val:
             raise DataError(
                 f"nothing says what {printable(name)} in {printable(archive.name)} shows",
-                hint=f"put {vallabels.SOLUTION}, which names the class of each, beside {archive.name}",
+                hint=f"put {ground_truth.SOLUTION}, which names the class of each, beside {archive.name}",
             )
         raise DataError(
             f"{printable(archive.name)} holds {printable(name)}, where names like "

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from resnetctl.data import imagenet, vallabels
-from resnetctl.data.devkit import Devkit, read_devkit
-from resnetctl.data.header import image_size
-from resnetctl.data.index import MAX_SAMPLE_BYTES, Record
+from resnetctl.data import imagenet
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
+from resnetctl.data.archives.tar import Reader, TarMember, open_tar, tar_members
+from resnetctl.data.imagenet import ground_truth
+from resnetctl.data.imagenet.devkit import Devkit, read_devkit
+from resnetctl.data.images.header import image_size
+from resnetctl.data.index import Record
 from resnetctl.data.sources import SourceData
-from resnetctl.data.tarindex import Reader, TarMember, open_tar, tar_members
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
 
@@ -42,7 +44,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         )
     devkit = read_devkit(root / _DEVKIT) if _DEVKIT not in absent else None
     classes = devkit.wnids if devkit else imagenet.wnids()
-    labels = vallabels.from_devkit(devkit) if devkit else vallabels.from_table()
+    labels = ground_truth.from_devkit(devkit) if devkit else ground_truth.from_table()
     held = SourceData(
         name=imagenet.NAME if classes == imagenet.wnids() else root.resolve().name,
         root=root,
@@ -126,7 +128,7 @@ def _train_records(
 
 
 def _val_records(
-    root: Path, classes: tuple[str, ...], labels: vallabels.ValLabels, progress: Progress
+    root: Path, classes: tuple[str, ...], labels: ground_truth.ValLabels, progress: Progress
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     with open_tar(root / _VAL) as (pread, size):

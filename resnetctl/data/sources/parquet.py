@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetctl.data import imagenet
-from resnetctl.data.index import MAX_SAMPLE_BYTES
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.sources import Piece, Sample, SourceData
 from resnetctl.errors import DataError, ResnetctlError, printable
 from resnetctl.progress import Progress

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from resnetctl.data.archives.zip import zip_members
 from resnetctl.data.index import Record
 from resnetctl.data.sources import SourceData
-from resnetctl.data.zipindex import zip_members
 from resnetctl.errors import DataError, printable
 from resnetctl.files import sweep_temporary_files, write_atomically
 from resnetctl.progress import Progress

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resnetctl.data.index import SPLITS, Record
-from resnetctl.data.pack import FOLDER, PACK_FILE, read_pack_file, shard_index
+from resnetctl.data.index import SPLITS, Index, Record
 from resnetctl.data.sources import SourceData
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
+
+FOLDER = "shards"  # inside the data root
+PACK_FILE = "pack.json"
+FORMAT = 1
 
 
 def recognise(path: Path) -> bool:
@@ -77,3 +81,31 @@ def _records(folder: Path, split: str, shards: int, classes: tuple[str, ...], pr
                 raise DataError(f"{printable(folder.parent / container)} was cut short", hint="pack again")
             yield record._replace(container=container)
         progress(f"indexing {split}", number + 1, shards)
+
+
+def read_pack_file(folder: Path) -> dict[str, Any]:
+    """What `pack.json` says. Raises DataError where it is missing or damaged."""
+    path = folder / PACK_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError("another format version")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{printable(path)} cannot be read: {printable(error)}", hint="pack again") from error
+    return content
+
+
+def index_of_shard(tar: Path) -> Path:
+    """Where the index of the shard at `tar` lies."""
+    return tar.with_suffix(".index.safetensors")
+
+
+def shard_index(folder: Path, split: str, number: int) -> Index:
+    """The index of a shard. Raises DataError where the shard is not there."""
+    path = folder / f"{split}-{number:05d}.tar"
+    if not path.is_file() or not index_of_shard(path).is_file():
+        raise DataError(
+            f"{printable(path)} is missing: packing was interrupted, or a file was removed",
+            hint="run the same resnetctl prepare SOURCE --pack again; it goes on where it stopped",
+        )
+    return Index(index_of_shard(path))

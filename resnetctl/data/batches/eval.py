@@ -1,0 +1,69 @@
+"""Evaluation batches: the samples in index order, each once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from resnetctl.data.batches.batch import Batch, empty_images
+from resnetctl.data.images.decode import centre, decode
+from resnetctl.data.index import Index, open_unchanged
+from resnetctl.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalView:
+    """How evaluation looks at a data set."""
+
+    index: Path
+    batch: int
+    resize: int
+    size: int
+    interpolation: str
+    rank: int = 0
+    world_size: int = 1
+    fingerprint: str | None = None
+    """Of the index that is measured; None: take it as it is."""
+
+
+class EvalBatches(Dataset[Batch]):
+    """Batch `item` of the samples in index order; the last one holds what is left."""
+
+    def __init__(self, view: EvalView) -> None:
+        self.view = view
+        self._index: Index | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"view": self.view, "_index": None}
+
+    @property
+    def index(self) -> Index:
+        """The index, mapped on first use in each process."""
+        if self._index is None:
+            self._index = open_unchanged(self.view.index, self.view.fingerprint)
+        return self._index
+
+    def items(self) -> range:
+        """The batches of this rank: each one belongs to exactly one rank."""
+        view = self.view
+        return range(view.rank, -(-len(self.index) // view.batch), view.world_size)
+
+    def __getitem__(self, item: int) -> Batch:
+        view = self.view
+        sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
+        images = empty_images(len(sample), view.size)
+        labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
+        unreadable = []
+        for n, i in enumerate(sample):
+            try:
+                images[n] = centre(decode(self.index.read(i)), view.resize, view.size, view.interpolation)
+            except DataError:
+                images[n] = 0
+                labels[n] = -1
+                unreadable.append(i)
+        return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))

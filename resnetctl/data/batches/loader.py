@@ -1,0 +1,130 @@
+"""Worker processes that fetch batches ahead of need."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import multiprocessing
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from resnetctl.data.batches.batch import Batch
+from resnetctl.errors import ResnetctlError
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+# a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes its
+# step, saves and stops, and needs its workers until then
+_FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def _start_worker(worker: int) -> None:
+    for number in _FOR_THE_TRAINER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
+    if sys.platform == "linux":  # a killed trainer takes its workers with it at once
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # after an error that kept a loader alive, multiprocessing would ask them with SIGTERM and wait for ever
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+class _ErrorsAsValues(Dataset[Any]):
+    """Hands a worker's ResnetctlError over as it is: DataLoader would turn it into a message with a traceback."""
+
+    def __init__(self, batches: Dataset[Batch]) -> None:
+        self.batches = batches
+
+    def __getitem__(self, item: int) -> Any:
+        try:
+            return self.batches[item]
+        except ResnetctlError as error:
+            return error
+
+
+def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool, timeout: int) -> Any:
+    """DataLoader's iterator, which notices a worker's death when it is asked for a batch, and at no other time.
+
+    The signal handler that torch sets would raise wherever the main thread happens to be: in the middle of a save.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=items,
+        num_workers=workers,
+        pin_memory=pin,
+        timeout=timeout if workers else 0,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_start_worker,
+        # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )
+    # workers are born with these signals blocked, or one that comes before they can ignore it would end them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(loader)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+        return batches
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
+    """What to tell of an error of DataLoader; None where it is a bug of ours, which happened in a worker."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if text.startswith("DataLoader timed out"):
+        _end_workers()  # they would be waited for, one after the other
+        return ResnetctlError(
+            f"no batch came from the loader workers for {timeout} seconds",
+            hint="does the storage of the images hang? If it is only slow: --set data.timeout_seconds=1000; "
+            "then: resnetctl train --resume",
+        )
+    # a batch's memory is fetched from its worker, and what fails then is a connection
+    lost = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and not text.startswith("Caught ")
+    if lost or text.startswith("DataLoader worker (pid"):
+        return ResnetctlError(
+            f"a loader worker died: {text}",
+            hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
+            "Fewer --workers need less; then: resnetctl train --resume",
+        )
+    return None
+
+
+def load(
+    batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool, timeout: int = 0
+) -> Iterator[Batch]:
+    """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
+
+    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death, or where workers
+    bring no batch for `timeout` seconds (0: waits for ever).
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
+        fetched = _start(_ErrorsAsValues(batches), items, workers, pin, timeout)
+    try:
+        for batch in fetched:
+            if isinstance(batch, ResnetctlError):
+                raise batch
+            yield batch
+    except (RuntimeError, OSError, EOFError) as error:
+        explained = _explain(error, timeout)
+        if explained is None:
+            raise
+        raise explained from error
+    finally:
+        if workers:  # now, while its queues still work: the garbage collector would take 20 seconds
+            fetched._shutdown_workers()

@@ -1,0 +1,157 @@
+"""From a source to a copy of it in the data root: packed shards, or class folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnetctl.data.copies.extract import extract
+from resnetctl.data.copies.pack import Packing, check_room, pack, pieces_of
+from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
+from resnetctl.data.index_writer import IndexBuilder
+from resnetctl.data.sources import Piece, SourceData, source_module
+from resnetctl.data.sources.shards import FOLDER as SHARDS
+from resnetctl.errors import DataError, UsageError, printable
+from resnetctl.files import sweep_temporary_files
+from resnetctl.progress import Progress
+
+_WORK_FOLDER = ".copying"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying:
+    """What to make of the images, where they are not to be used where they lie."""
+
+    packing: Packing | None = None
+    """Pack them into shards, in this way."""
+    extract: bool = False
+    """Unpack them into class folders."""
+    workers: int = 0
+    """Processes; 0: none besides this one."""
+
+
+def absolute(path: Path) -> Path:
+    """`path` from the root on."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
+
+
+def pack_pieces(
+    data_root: Path, held: SourceData, copying: Copying, progress: Progress
+) -> tuple[SourceData, str, Copying]:
+    """Copy into shards what cannot be read in place; then it is a source of shards."""
+    packing = copying.packing or Packing()
+    if not packing.re_encodes:
+        check_room(data_root, _bytes_left(data_root, held))
+    pack(data_root, held.pieces, _about(held), held.classes, packing, copying.workers, progress)
+    packed = source_module("shards").open_source(data_root, data_root, "shards", progress)
+    packed.missing.extend(held.missing)
+    return packed, "shards", replace(copying, packing=None)
+
+
+def _bytes_left(data_root: Path, held: SourceData) -> int:
+    done = sum(path.stat().st_size for path in (data_root / SHARDS).glob("*.tar"))
+    return max(0, sum(piece.bytes for pieces in held.pieces.values() for piece in pieces) - done)
+
+
+def _about(held: SourceData) -> dict[str, Any]:
+    """What `pack.json` should say of the data set."""
+    return {
+        "name": held.name,
+        "classes": held.classes,
+        "class_names": held.class_names,
+        "recipe": held.recipe,
+        "published": held.published,
+        "notes": held.notes,
+    }
+
+
+def copy(
+    data_root: Path,
+    kind: str,
+    held: SourceData,
+    builders: dict[str, IndexBuilder],
+    copying: Copying,
+    progress: Progress,
+) -> tuple[SourceData, str]:
+    """Pack or unpack all samples into `data_root`; the source that they are now, and its kind."""
+    folder = data_root / _WORK_FOLDER
+    folder.mkdir(exist_ok=True)
+    sweep_temporary_files(folder)
+    indexes = {}
+    for split, builder in builders.items():
+        info = IndexInfo(
+            split=split, source=kind, root=str(absolute(held.root)), classes=held.classes, class_names=held.class_names
+        )
+        builder.write(index_path(folder, split), info)
+        indexes[split] = Index(index_path(folder, split))
+    if copying.packing:
+        made = _packed(data_root, kind, held, indexes, copying, copying.packing, progress)
+    else:
+        made = _extracted(data_root, held, indexes, copying, progress)
+    remove_leftovers(data_root)
+    return made, "shards" if copying.packing else "folder"
+
+
+def _packed(
+    data_root: Path,
+    kind: str,
+    held: SourceData,
+    indexes: dict[str, Index],
+    copying: Copying,
+    packing: Packing,
+    progress: Progress,
+) -> SourceData:
+    if kind == "shards":
+        raise UsageError("these are packed shards already", hint="give the images that they were made of as SOURCE")
+    pieces: dict[str, Sequence[Piece]] = {
+        split: pieces_of(index, packing.shard_size) for split, index in indexes.items()
+    }
+    if not packing.re_encodes:
+        check_room(data_root, _bytes_left(data_root, replace(held, pieces=pieces)))
+    pack(data_root, pieces, _about(held), held.classes, packing, copying.workers, progress)
+    return source_module("shards").open_source(data_root, data_root, "shards", progress)
+
+
+def _extracted(
+    data_root: Path, held: SourceData, indexes: dict[str, Index], copying: Copying, progress: Progress
+) -> SourceData:
+    _refuse_own_tree(data_root, held)
+    extract(data_root, {split: index.path for split, index in indexes.items()}, copying.workers, progress)
+    made = source_module("folder").open_source(data_root, data_root, "folder", progress)
+    if made.classes != held.classes or set(made.splits) != set(indexes):
+        raise DataError(
+            f"{printable(data_root)} holds class folders that are not from this source",
+            hint="move train/ and val/ away, or choose another data root with --data",
+        )
+    counts = {split: np.bincount(index.label, minlength=len(held.classes)) for split, index in indexes.items()}
+    return replace(
+        made,
+        name=held.name,
+        class_names=held.class_names,
+        recipe=held.recipe,
+        notes=held.notes,
+        published=False,
+        expected={split: count.tolist() for split, count in counts.items()},
+    )
+
+
+def remove_leftovers(data_root: Path) -> None:
+    """Remove the indexes that a copy is made by; also those of one that was killed, under the data root's lock."""
+    folder = data_root / _WORK_FOLDER
+    if folder.is_dir() and not folder.is_symlink():
+        for split in SPLITS:
+            index_path(folder, split).unlink(missing_ok=True)
+        sweep_temporary_files(folder)
+        with contextlib.suppress(OSError):  # something that is not ours lies in it
+            folder.rmdir()
+
+
+def _refuse_own_tree(data_root: Path, held: SourceData) -> None:
+    if absolute(held.root) == absolute(data_root) and (data_root / "train").is_dir():
+        raise UsageError("these are class folders already", hint="leave out --extract")

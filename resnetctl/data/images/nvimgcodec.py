@@ -1,0 +1,100 @@
+"""An optional JPEG decoder that stops at the crop: NVIDIA's nvImageCodec, on the CPU.
+
+It is built on libjpeg-turbo, as torchvision's is, and gives the very same pixels; but it can be told the region that
+is wanted, and then neither transforms what lies outside nor reads what lies below. Installed by the extra
+`nvimgcodec`; what it does not take is left to torchvision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnetctl.data.images.decode import decoder_name
+from resnetctl.errors import UsageError
+
+
+def version() -> str | None:
+    """The version that is installed and works here; None without one."""
+    try:
+        return str(_codec(os.getpid())[0].__version__)
+    except Exception:  # whatever a foreign library raises where it does not fit the machine
+        return None
+
+
+def choose_decoder(wanted: str) -> str:
+    """The decoder to use: `auto` takes nvimgcodec where it is installed, else torchvision, else Pillow.
+
+    Raises UsageError where one is wanted by name and is not there.
+    """
+    there = decoder_name()
+    if wanted in ("auto", "nvimgcodec") and version() is not None:
+        return "nvimgcodec"
+    if wanted in ("auto", there):
+        return there
+    if wanted == "torchvision":
+        raise UsageError(
+            "data.decoder is torchvision, which does not decode images any more in the version installed here",
+            hint="--set data.decoder=auto",
+        )
+    raise UsageError(
+        f"data.decoder is {wanted}, which is not installed or does not run here",
+        hint="pip install 'resnetctl[nvimgcodec]', or --set data.decoder=auto",
+    )
+
+
+def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, int]) -> torch.Tensor | None:
+    """The pixels of `box` (top, left, height, width) of a JPEG of `size` (height, width): `[3, height, width] uint8`.
+
+    None where the file is anything but a whole three-channel JPEG of that size: then torchvision decides.
+    """
+    # torchvision refuses a file that ends too early; here one would go unseen where its end lies below the crop
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+        return None
+    codec, decoder, params = _codec(os.getpid())
+    top, left, height, width = box
+    try:
+        stream = codec.CodeStream(data)
+        if (stream.height, stream.width) != size or stream.num_channels != 3:
+            return None
+        region = codec.Region(top, left, top + height, left + width)
+        image = decoder.decode(stream.get_sub_code_stream(region=region), params=params)
+    except RuntimeError:
+        return None
+    if image is None or tuple(image.shape) != (height, width, 3):
+        return None
+    return torch.from_numpy(np.asarray(image)).permute(2, 0, 1)
+
+
+@cache
+def _codec(process: int) -> tuple[Any, Any, Any]:
+    """(module, decoder, parameters) of this process: a decoder does not survive a fork."""
+    with _no_stderr():  # it complains of each accelerator library that is not installed, at any verbosity
+        from nvidia import nvimgcodec as codec
+
+        decoder = codec.Decoder(
+            device_id=codec.NVIMGCODEC_DEVICE_CPU_ONLY,
+            max_num_cpu_threads=1,  # the loader's workers are the parallelism
+            backends=[codec.Backend(codec.BackendKind.CPU_ONLY)],
+        )
+    return codec, decoder, codec.DecodeParams(apply_exif_orientation=False, color_spec=codec.ColorSpec.SRGB)
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)

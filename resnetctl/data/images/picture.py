@@ -1,0 +1,62 @@
+"""Image files as Pillow reads them: which kinds and sizes are taken, alike in decoding, verifying and packing."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from resnetctl.data.images.header import MAX_PIXELS
+from resnetctl.errors import DataError
+
+# what image files are; Pillow knows kinds that start other programs (EPS: Ghostscript)
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raise DataError where an image is larger than any that is meant to be trained on."""
+    if height * width > MAX_PIXELS:
+        raise _bomb(f"{width}×{height}")
+
+
+def _bomb(claimed: str) -> DataError:
+    return DataError(f"a decompression bomb: {claimed} pixels are too many ({MAX_PIXELS:,} at most)")
+
+
+def open_image(data: bytes) -> Image.Image:
+    """The image in `data`; its pixels are read when they are asked for, and Pillow raises nearly anything then.
+
+    Raises DataError where it claims more than MAX_PIXELS pixels, and UnidentifiedImageError where it is of no kind
+    that is taken.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # corrupt EXIF and the like, which nothing here reads
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:  # more than twice as many, which Pillow refuses by itself
+            raise _bomb("its") from error
+    check_pixels(image.height, image.width)
+    return image
+
+
+def check_mode(image: Image.Image) -> None:
+    """Raise DataError where the values of pixels have no range."""
+    if image.mode in ("I", "F") and not _has_16_bits(image):
+        raise DataError("its pixels are 32-bit numbers, and nothing says which of them is white")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """`[H, W, 3] uint8`. Raises DataError as `check_mode` does, and whatever Pillow raises for damaged bytes."""
+    check_mode(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if _has_16_bits(image):
+            gray = (np.array(image) >> 8).astype(np.uint8)  # Pillow's own conversion would cut at 255: all white
+            return np.repeat(gray[:, :, None], 3, 2)
+        return np.array(image.convert("RGB"))

@@ -1,0 +1,225 @@
+"""What the ranks of a run agree on, and what one of them tells the others.
+
+One process alone is a group of one, so that nothing else needs to ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from resnetctl.distributed.world import World, first_host
+from resnetctl.errors import ResnetctlError, printable
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a rank waits for the others in one collective."""
+
+EXIT_LOST = 75
+"""Exit code of a rank that lost the others: what happened is theirs to tell."""
+
+
+class LostRankError(ResnetctlError):
+    """Another rank does not answer any more."""
+
+    exit_code = EXIT_LOST
+
+
+_LOST = re.compile(r"onnection (closed|reset|refused)|roken pipe|\bgloo\b|\bNCCL\b|[Ss]ocket|[Tt]imed out waiting")
+
+
+def as_lost_rank(error: BaseException) -> LostRankError | None:
+    """`error` where it is a collective's complaint that another rank is gone; None where it is anything else."""
+    if isinstance(error, LostRankError):
+        return error
+    known = isinstance(error, dist.DistError) or (type(error) is RuntimeError and _LOST.search(str(error)))
+    if not known:
+        return None
+    return LostRankError(
+        f"another rank is gone, or did not answer: {printable(str(error).splitlines()[0][:200])}",
+        hint="its machine's log or dmesg may say why; go on with: resnetctl train --resume",
+    )
+
+
+class Group:
+    """The ranks of a run, as seen by one of them. Alone, every question has its own answer."""
+
+    def __init__(self, world: World, store: Any = None) -> None:
+        self.world = world
+        self._store = store
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+        return self.world.size
+
+    @property
+    def rank(self) -> int:
+        """This one's number."""
+        return self.world.rank
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes, prints and decides."""
+        return self.world.rank == 0
+
+    def highest(self, values: Sequence[int]) -> list[int]:
+        """The highest of each value over all ranks: what they agree on, one small message between CPUs."""
+        if self.size == 1:
+            return list(values)
+        numbers = torch.tensor(values, dtype=torch.int64)
+        with _lost():
+            dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return [int(n) for n in numbers]
+
+    def total(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The sum over all ranks, on the device of `numbers`."""
+        if self.size == 1:
+            return numbers
+        numbers = numbers.clone()
+        with _lost():
+            dist.all_reduce(numbers)
+        return numbers
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank gives, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with _lost():
+            dist.all_gather_object(values, value)
+        return values
+
+    def share(self, value: Any) -> Any:
+        """What the first rank gives."""
+        if self.size == 1:
+            return value
+        box = [value if self.is_first else None]
+        with _lost():
+            dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
+        return box[0]
+
+    def share_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The first rank's tensors, on every rank's CPU; theirs need not exist elsewhere."""
+        if self.size == 1:
+            return dict(tensors)
+        places = self.share([(k, t.dtype, t.shape) for k, t in tensors.items()])
+        shared = {}
+        for name, dtype, shape in places:
+            tensor = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=dtype)
+            with _lost():
+                dist.broadcast(tensor, 0)
+            shared[name] = tensor
+        return shared
+
+    def overwrite(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Put the first rank's values into `tensors` of every rank, where they are."""
+        if self.size > 1:
+            with _lost(), torch.no_grad():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def claim_error(self) -> bool:
+        """Whether this rank is the first with an error to show; the others' follow from it, or are the same."""
+        if self.size == 1:
+            return True
+        try:
+            return bool(self._store.add("error", 1) == 1)
+        except RuntimeError:
+            return True  # whoever kept the store is gone
+
+    def wrap(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
+        """`model` in DistributedDataParallel, which averages gradients over the ranks."""
+        numbers = None if device.type == "cpu" else [device]
+        with _lost():
+            return torch.nn.parallel.DistributedDataParallel(model, device_ids=numbers)
+
+
+ALONE = Group(World())
+
+
+@contextlib.contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        lost = as_lost_rank(error)
+        if lost is None:
+            raise
+        raise lost from error
+
+
+@contextlib.contextmanager
+def joined(world: World) -> Iterator[Group]:
+    """The group of all ranks, from the rendezvous to the end of what is inside.
+
+    Collectives between CPUs go over gloo, those between CUDA devices over NCCL. Raises LostRankError where the
+    others do not come.
+    """
+    if world.size == 1:
+        yield ALONE
+        return
+    if "RANK" not in os.environ:
+        _translate_slurm(world)
+    with _lost():
+        store, _, _ = next(iter(rendezvous("env://", world.rank, world.size, timeout=TIMEOUT)))
+        store = dist.PrefixStore(_gathering(store, world), store)
+        cuda = torch.cuda.is_available() and dist.is_nccl_available()
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=world.rank,
+            world_size=world.size,
+            timeout=TIMEOUT,
+        )
+    try:
+        yield Group(world, dist.PrefixStore("resnetctl", store))
+    finally:
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+def _gathering(store: Any, world: World) -> str:
+    """A name that all ranks of this start have in common, and no earlier start had.
+
+    torchrun's c10d rendezvous keeps one store for all starts, so that the addresses of ranks that are gone still stand
+    in it; and its count of restarts differs from node to node. So each rank leaves a word of its own there; the first
+    one shows all of them, until every rank has found its word among them.
+    """
+    word = uuid.uuid4().hex
+    store.set(f"word {world.rank}", word)
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < end:
+        if world.rank == 0:
+            words = " ".join(store.get(f"word {rank}").decode() for rank in range(world.size))
+            store.set("words", words)
+        else:
+            words = store.get("words").decode()
+        if word in words.split():
+            name = hashlib.sha256(words.encode()).hexdigest()
+            store.set(f"{name} seen by {world.rank}", "")
+            if world.rank > 0 and store.check([f"{name} is seen by all"]):
+                return name
+            if world.rank == 0 and store.check([f"{name} seen by {rank}" for rank in range(world.size)]):
+                store.set(f"{name} is seen by all", "")
+                return name
+        time.sleep(0.02)
+    raise LostRankError(f"not all of the {world.size} ranks came", hint="their logs may say why")
+
+
+def _translate_slurm(world: World) -> None:
+    """Slurm's variables in the words of torch's rendezvous."""
+    os.environ["RANK"], os.environ["WORLD_SIZE"] = str(world.rank), str(world.size)
+    os.environ.setdefault("MASTER_ADDR", first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost")))
+    step = int(os.environ.get("SLURM_JOB_ID") or "0") * 16 + int(os.environ.get("SLURM_STEP_ID") or "0")
+    os.environ.setdefault("MASTER_PORT", str(20_000 + step % 10_000))

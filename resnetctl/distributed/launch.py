@@ -1,0 +1,133 @@
+"""Starting ranks on this machine, and ending with them."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from resnetctl.distributed.group import EXIT_LOST
+from resnetctl.distributed.world import LAUNCH, LAUNCHER_PID, RESTARTS
+from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ResnetctlError
+
+MAX_RESTARTS = 3
+"""How often `launch` starts the ranks again after one was killed."""
+
+_SAVE_SECONDS = 600  # that ranks may take for their step and their checkpoint once they were asked to stop
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) -> int:
+    """Run `resnetctl ARGUMENTS` in so many ranks on this machine and return the exit code.
+
+    After a rank was killed all ranks are restarted from the last checkpoint, at most MAX_RESTARTS times. SIGINT,
+    SIGTERM and SIGUSR1 are passed on once; a second one ends everything at once. Raises ResnetctlError where ranks are
+    killed again and again.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what happened is told here, once
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    folder = Path(tempfile.mkdtemp(prefix="resnetctl-launch-"))
+    os.environ |= {LAUNCH: str(folder), LAUNCHER_PID: str(os.getpid())}
+    _pass_on_signals(SignalException)
+    what = ""
+    try:
+        for attempt in range(MAX_RESTARTS + 1):
+            os.environ[RESTARTS] = str(attempt)
+            try:
+                _launch_once(processes, arguments, folder)
+                return 0
+            except ChildFailedError as failed:
+                codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
+            told = [code for code in codes.values() if code > 0 and code != EXIT_LOST]
+            if told:  # a rank ended of itself, and said why
+                return told[0]
+            what = _what_happened(codes)
+            if attempt < MAX_RESTARTS:
+                notice(
+                    f"{what}: all ranks start again from the last checkpoint ({attempt + 1} of {MAX_RESTARTS} times)"
+                )
+    except SignalException as stop:
+        told_code = folder / "exit-code"
+        return int(told_code.read_text()) if told_code.exists() else _exit_code(stop.sigval)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    raise ResnetctlError(
+        f"{what}, after {MAX_RESTARTS} new starts",
+        hint="dmesg may say why (was the memory used up?); then go on with: resnetctl train --resume",
+    )
+
+
+def _launch_once(processes: int, arguments: list[str], folder: Path) -> None:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,  # ranks that end of themselves must not be started again, so `launch` decides
+        signals_to_handle="SIGHUP,SIGQUIT",
+        shutdown_timeout=_SAVE_SECONDS,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
+    )
+    elastic_launch(config, sys.executable)("-m", "resnetctl", *arguments)
+
+
+def _pass_on_signals(stop: type[Exception]) -> None:
+    """Let the elastic agent pass on the first signal; leave at the second: the kernel then kills the ranks."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if asked:
+            os._exit(_exit_code(number))
+        asked.append(number)
+        raise stop(f"signal {number}", sigval=signal.Signals(number))  # type: ignore[call-arg]
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, handle)
+
+
+def _exit_code(number: int) -> int:
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+
+
+def _what_happened(codes: dict[int, int]) -> str:
+    killed = {rank: signal.Signals(-code) for rank, code in codes.items() if code < 0}
+    # the agent ends the survivors with SIGTERM
+    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM} or killed
+    return "; ".join(f"rank {rank} was killed by {number.name}" for rank, number in first.items()) or (
+        "the ranks lost each other"
+    )
+
+
+def die_with_launcher() -> None:
+    """Let the kernel kill this rank when its launcher ends, however that happens: no orphan goes on writing."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    expected = os.environ.get(LAUNCHER_PID)
+    if expected is not None and int(expected) != os.getppid():
+        os._exit(EXIT_LOST)  # it ended before the line above
+
+
+def tell_launcher(code: int) -> None:
+    """Leave the first rank's exit code for `launch`, which cannot read it where it passed on a signal."""
+    folder = os.environ.get(LAUNCH)
+    if folder is not None and Path(folder).is_dir():
+        (Path(folder) / "exit-code").write_text(str(code))

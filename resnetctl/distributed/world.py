@@ -1,0 +1,86 @@
+"""Who this process is among those that train together, as its environment tells."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from resnetctl.errors import UsageError, printable
+
+# what `launch` tells its ranks: a folder of its own, the process, and how often it has started them again
+LAUNCH, LAUNCHER_PID, RESTARTS = "RESNETCTL_LAUNCH", "RESNETCTL_LAUNCHER_PID", "RESNETCTL_RESTARTS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Among those of this machine."""
+    local_size: int = 1
+    launch: str | None = None
+    """Names what started the ranks; the same after a restart. None for a process on its own."""
+    restarts: int = 0
+    """How often the launch was started again after a failure, or requeued."""
+
+
+def read_world(environ: Mapping[str, str]) -> World:
+    """Who this process is by torchrun's variables, else by those of a Slurm step of several tasks, else alone.
+
+    Raises UsageError where they contradict themselves.
+    """
+    names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
+    if "RANK" not in environ or "WORLD_SIZE" not in environ:
+        names = {"rank": "SLURM_PROCID", "size": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID"}
+        if int(environ.get("SLURM_STEP_NUM_TASKS") or "1") == 1 or "SLURM_PROCID" not in environ:
+            names = {}  # a batch script or a shell of Slurm's, not one of several tasks
+    try:
+        numbers = {k: int(environ[v]) for k, v in names.items() if v in environ}
+        if "local_size" not in numbers and names:
+            tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 4(x2),3
+            numbers["local_size"] = max([int(n) for n in re.findall(r"(?:^|,)(\d+)", tasks)] or [1])
+        world = World(**numbers, launch=_launch(environ), restarts=_restarts(environ))
+    except ValueError as error:
+        raise UsageError(f"the environment says no number where a rank should be: {printable(error)}") from None
+    if not 0 <= world.rank < world.size:
+        raise UsageError(f"the environment says that this is rank {world.rank} of {world.size}")
+    return world
+
+
+def _launch(environ: Mapping[str, str]) -> str | None:
+    if "SLURM_JOB_ID" in environ:  # the same after a requeue
+        return f"slurm {environ['SLURM_JOB_ID']}.{environ.get('SLURM_STEP_ID', 'batch')}"
+    if LAUNCH in environ:
+        return environ[LAUNCH]
+    if "TORCHELASTIC_RUN_ID" in environ:
+        # torchrun's own name for a run is `none` unless the user gave one; its process is the parent of the ranks
+        return f"torchrun {environ['TORCHELASTIC_RUN_ID']} {socket.gethostname()} {os.getppid()}"
+    return None
+
+
+def _restarts(environ: Mapping[str, str]) -> int:
+    names = (RESTARTS, "TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return max(int(environ.get(name) or "0") for name in names)
+
+
+def is_launched(environ: Mapping[str, str]) -> bool:
+    """Whether `launch` started this process."""
+    return LAUNCH in environ
+
+
+def has_launcher(environ: Mapping[str, str]) -> bool:
+    """Whether a process above this one, of `launch` or torchrun, started it and passes on signals."""
+    return is_launched(environ) or "TORCHELASTIC_RUN_ID" in environ
+
+
+def first_host(nodes: str) -> str:
+    """The first name in Slurm's list of nodes: `gpu[08-11,20],login` is gpu08."""
+    found = re.match(r"([^\[,]+)(?:\[([0-9]+)[^\]]*\]([^\[,]*))?", nodes)
+    if not found:
+        raise UsageError(f"no host in Slurm's list of nodes {printable(nodes)!r}")
+    return found[1] + (found[2] or "") + (found[3] or "")

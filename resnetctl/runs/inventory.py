@@ -1,0 +1,85 @@
+"""The checkpoints of a run, for people: what each one is, and whether it can be used."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from resnetctl.errors import CheckpointError, printable
+from resnetctl.runs.checkpoint import commits, load_commit, load_file, load_metadata
+from resnetctl.runs.folder import find_run
+from resnetctl.runs.metadata import Metadata, best_of, read_metadata
+
+_FILE = re.compile(r"step-(\d{8,})\.(safetensors|damaged)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A checkpoint file."""
+
+    path: Path
+    step: int | None
+    size: int
+    """Bytes."""
+    sha256: str | None
+    """As it was committed; None for a file without a commit record."""
+    metadata: Metadata | None
+    """None where it cannot be read."""
+    problem: str | None
+    """Why it cannot be used; None where it can."""
+    best: bool = False
+    """Whether it has the highest top-1 of these."""
+
+
+def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found]:
+    """The checkpoints of the run that `which` names (None: the latest) or the one file, the newest first.
+
+    With `contents` every byte is read and compared with the commit records. Raises CheckpointError where there is none.
+    """
+    path = Path(which) if which is not None else None
+    if path is not None and (path.is_file() or path.suffix == ".safetensors"):
+        return [_of_file(path, contents)]
+    run = find_run(root, which)
+    files = [p for p in run.checkpoints.glob("step-*") if _FILE.fullmatch(p.name) and not p.is_symlink()]
+    if not files:
+        raise CheckpointError(f"{printable(run.folder)} has no checkpoint yet")
+    found = sorted((_of_file(p, contents) for p in files), key=lambda f: f.path.name, reverse=True)
+    usable = [f for f in found if f.problem is None and f.metadata is not None]
+    # not every evaluation was saved
+    measured = [e for f in usable if f.metadata for e in f.metadata.history if e.step == f.step]
+    best = best_of(measured)
+    return [replace(f, best=best is not None and f.step == best.step and f in usable) for f in found]
+
+
+def _of_file(path: Path, contents: bool) -> Found:
+    match = _FILE.fullmatch(path.name)
+    commit = next((c for c in commits(path.parent) if c.path.name == path.name), None)
+    metadata, problem = None, None
+    try:
+        if contents and path.suffix == ".safetensors":
+            checkpoint = load_commit(commit) if commit else load_file(path)
+            metadata = read_metadata(checkpoint)
+        else:
+            metadata = read_metadata(load_metadata(path))
+        size = path.stat().st_size
+        if commit and size != commit.size:
+            raise CheckpointError(f"damaged: it has {size:,} bytes, and {commit.size:,} were committed")
+        if match and metadata.step != int(match[1]):
+            raise CheckpointError(f"damaged: it holds step {metadata.step:,}")
+        if match and commit is None:
+            problem = "unfinished: it was never committed"
+    except CheckpointError as error:
+        if not path.exists():
+            raise
+        problem = error.message.removeprefix(f"checkpoint {printable(path)} is ")
+    if path.suffix == ".damaged":
+        problem = f"damaged: set aside by a resume as {path.name}"
+    return Found(
+        path=path,
+        step=int(match[1]) if match else metadata.step if metadata else None,
+        size=path.stat().st_size,
+        sha256=commit.sha256 if commit else None,
+        metadata=metadata,
+        problem=problem,
+    )

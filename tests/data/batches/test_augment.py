@@ -1,0 +1,140 @@
+"""Crops and flips: torchvision's distribution, always inside, and each sample's own whoever else is in the batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+
+from resnetctl.data.batches.augment import draw, train_size
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+N = 20_000
+
+
+def draws(count, height, width, *, seed=0, epoch=0, scale=SCALE, ratio=RATIO, hflip=0.5):
+    sample = np.arange(count)
+    sizes = np.full(count, height), np.full(count, width)
+    return draw(seed, np.full(count, epoch), sample, *sizes, scale=scale, ratio=ratio, hflip=hflip)
+
+
+def torchvision_boxes(count, height, width, scale=SCALE, ratio=RATIO):
+    image = torch.empty(3, height, width, dtype=torch.uint8)
+    torch.manual_seed(0)
+    return np.array([RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(375, 500, SCALE), (120, 500, (0.08, 1.0)), (300, 300, (0.35, 1.0))],  # the second often needs several tries
+)
+def test_boxes_are_distributed_as_torchvisions(height, width, scale):
+    ours = draws(N, height, width, scale=scale).box
+    theirs = torchvision_boxes(N // 4, height, width, scale)
+    for name, a, b in zip(("top", "left", "height", "width"), ours.T, theirs.T, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 0.001, name
+    area, aspect = (x[:, 2] * x[:, 3] for x in (ours, theirs)), (x[:, 3] / x[:, 2] for x in (ours, theirs))
+    assert stats.ks_2samp(*area).pvalue > 0.001
+    assert stats.ks_2samp(*aspect).pvalue > 0.001
+
+
+def test_corners_of_the_picture_are_reached():
+    box = draws(N, 8, 8, scale=(0.2, 1.0)).box
+    for start, length in ((box[:, 0], box[:, 2]), (box[:, 1], box[:, 3])):
+        start, length = start[length < 8], length[length < 8]
+        assert start.min() == 0
+        assert (start + length).max() == 8
+
+
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 3000),
+    st.integers(1, 3000),
+    st.floats(0.001, 1.0),
+    st.floats(0.001, 1.0),
+    st.floats(0.1, 4.0),
+    st.floats(0.1, 4.0),
+)
+@settings(deadline=None)
+def test_boxes_lie_inside(seed, height, width, s1, s2, r1, r2):
+    scale, ratio = (min(s1, s2), max(s1, s2)), (min(r1, r2), max(r1, r2))
+    top, left, h, w = draws(40, height, width, seed=seed, scale=scale, ratio=ratio).box.T
+    assert (h >= 1).all()
+    assert (w >= 1).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= height).all()
+    assert (left + w <= width).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 3000), (3000, 10), (11, 3001), (3, 500), (997, 13), (1, 7), (7, 1)])
+def test_where_no_box_fits_the_centre_is_torchvisions(height, width):
+    scale = (0.9, 1.0)  # so much of so long a picture has no box of this shape
+    ours, theirs = draws(3, height, width, scale=scale).box, torchvision_boxes(1, height, width, scale)
+    assert ours.tolist() == theirs.tolist() * 3
+
+
+def test_a_sample_does_not_see_its_neighbours():
+    rng = np.random.default_rng(1)
+    sample, epoch = rng.permutation(1000)[:64], rng.integers(0, 3, 64)
+    height, width = rng.integers(5, 900, 64), rng.integers(5, 900, 64)
+    options = {"scale": SCALE, "ratio": RATIO, "hflip": 0.5}
+    whole = draw(9, epoch, sample, height, width, **options)
+    for n in range(64):
+        one = slice(n, n + 1)
+        alone = draw(9, epoch[one], sample[one], height[one], width[one], **options)
+        assert alone.box[0].tolist() == whole.box[n].tolist()
+        assert alone.flip[0] == whole.flip[n]
+
+
+def test_epoch_and_seed_change_the_draws():
+    one, other, third = draws(50, 375, 500), draws(50, 375, 500, epoch=1), draws(50, 375, 500, seed=1)
+    for a, b in ((one, other), (one, third), (other, third)):
+        assert (a.box != b.box).any(1).mean() > 0.9
+        assert 0.2 < (a.flip != b.flip).mean() < 0.8
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_flips_have_their_share(share):
+    flip = draws(N, 30, 30, hflip=share).flip
+    assert stats.binomtest(int(flip.sum()), N, share).pvalue > 0.001
+    if 0 < share < 1:  # a flip tells nothing of the box
+        box = draws(N, 30, 30, hflip=share).box
+        assert abs(np.corrcoef(flip, box[:, 1])[0, 1]) < 0.025
+
+
+def published_size(epoch, first, last, low, high):
+    """The rule of train_imagenet.py of ffcv-imagenet, with its ramp in epochs."""
+    if epoch <= first:
+        return low
+    if epoch >= last:
+        return high
+    return int(np.round(np.interp(epoch, [first, last], [low, high]) / 32)) * 32
+
+
+@pytest.mark.parametrize(("epochs", "first", "last"), [(16, 11, 13), (24, 17, 20), (40, 29, 34), (88, 65, 76)])
+@pytest.mark.parametrize(("low", "high"), [(160, 192), (128, 224)])
+def test_the_resolution_rises_as_published(epochs, first, last, low, high):
+    ramp = (first / epochs, last / epochs)
+    for epoch in range(epochs):
+        assert train_size(epoch, epochs, high, low, ramp) == published_size(epoch, first, last, low, high)
+
+
+def test_the_resolution_stretches_with_the_epochs():
+    ramp = (0.6875, 0.8125)
+    assert [train_size(e, 18, 192, 160, ramp) for e in range(11, 16)] == [160, 160, 160, 192, 192]
+    assert [train_size(e, 18, 192, 0, ramp) for e in (0, 17)] == [192, 192]
+    assert [train_size(e, 18, 192, 192, ramp) for e in (0, 17)] == [192, 192]
+    assert train_size(0, 1, 192, 160, ramp) == 160
+    assert {train_size(e, 100, 224, 100, (0.0, 1.0)) for e in range(101)} == {100, 128, 160, 192, 224}
+
+
+def test_our_boxes_never_change():
+    """Else a resumed run would go on with other crops than it began with."""
+    epoch, sample = np.array([0, 1, 2**33, 5]), np.array([0, 7, 1_281_166, 3])
+    height, width = np.array([375, 500, 20, 10]), np.array([500, 375, 30, 3000])
+    drawn = draw(42, epoch, sample, height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
+    assert drawn.box.tolist() == [[100, 99, 254, 335], [258, 124, 172, 156], [1, 8, 17, 16], [0, 1493, 10, 13]]
+    assert drawn.flip.tolist() == [True, True, True, False]

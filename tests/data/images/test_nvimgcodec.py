@@ -1,0 +1,99 @@
+"""The optional decoder gives torchvision's pixels, and leaves to torchvision what it must not judge."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.train import TrainBatches, TrainView
+from resnetctl.data.images import nvimgcodec
+from resnetctl.data.images.decode import decode
+from resnetctl.errors import UsageError
+from tests.fixtures.photos import jpeg, tile
+
+installed = pytest.mark.skipif(nvimgcodec.version() is None, reason="needs the extra nvimgcodec")
+
+
+@installed
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("kind", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_every_region_has_torchvisions_pixels(subsampling, kind):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        w, h = (int(n) for n in rng.integers(16, 400, 2))
+        file = io.BytesIO()
+        tile(number, w, h).save(file, "JPEG", quality=90, subsampling=subsampling, **kind)
+        whole = decode(file.getvalue())
+        for _ in range(4):
+            height, width = int(rng.integers(1, h + 1)), int(rng.integers(1, w + 1))
+            top, left = int(rng.integers(h - height + 1)), int(rng.integers(w - width + 1))
+            part = nvimgcodec.decode_region(file.getvalue(), (h, w), (top, left, height, width))
+            assert part is not None
+            assert torch.equal(part, whole[:, top : top + height, left : left + width])
+
+
+@installed
+def test_what_it_does_not_judge():
+    data = jpeg(tile(0, 100, 80))
+    box = (0, 0, 8, 8)
+    assert nvimgcodec.decode_region(data, (80, 100), box) is not None
+    assert nvimgcodec.decode_region(data[:-200], (80, 100), box) is None, "cut short below the crop"
+    assert nvimgcodec.decode_region(data, (81, 100), box) is None, "not the size that the index has"
+    assert nvimgcodec.decode_region(jpeg(tile(0, 100, 80).convert("L")), (80, 100), box) is None, "gray"
+    assert nvimgcodec.decode_region(jpeg(tile(0, 100, 80).convert("CMYK")), (80, 100), box) is None, "CMYK"
+    assert nvimgcodec.decode_region(b"\xff\xd8garbage\xff\xd9", (80, 100), box) is None
+
+
+@installed
+def test_the_loaders_batches_are_the_same(tmp_path):
+    from tests.benchmarks.datasets import index_folders
+
+    for split, count in (("train", 12), ("val", 2)):
+        for i in range(count):
+            path = tmp_path / "photos" / split / f"c{i % 2}" / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = tile(i, 90 + 7 * i, 140 - 5 * i)
+            path.write_bytes(jpeg(picture.convert("L") if i == 3 else picture))
+    index = index_folders(tmp_path / "photos", tmp_path)
+    nvimgcodec._codec(os.getpid())  # a decoder that the workers must not inherit
+    seen = []
+    for decoder in ("torchvision", "nvimgcodec"):
+        view = TrainView(
+            index=index,
+            seed=3,
+            epochs=2,
+            global_batch=8,
+            micro_batch=4,
+            size=64,
+            size_start=0,
+            size_ramp=(0.5, 0.6),
+            crop_scale=(0.08, 1.0),
+            crop_ratio=(0.75, 1.33),
+            hflip=0.5,
+            interpolation="bilinear",
+            decoder=decoder,
+        )
+        seen.append([b.images.clone() for b in load(TrainBatches(view), range(6), workers=2, pin=False)])
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_the_choice(monkeypatch):
+    assert nvimgcodec.choose_decoder("torchvision") == "torchvision"
+    assert nvimgcodec.choose_decoder("auto") == ("torchvision" if nvimgcodec.version() is None else "nvimgcodec")
+    monkeypatch.setattr(nvimgcodec, "version", lambda: None)
+    assert nvimgcodec.choose_decoder("auto") == "torchvision"
+    with pytest.raises(UsageError, match="not installed"):
+        nvimgcodec.choose_decoder("nvimgcodec")
+
+
+def test_the_choice_where_torchvision_decodes_no_more(monkeypatch):
+    monkeypatch.setattr("resnetctl.data.images.decode.decode_jpeg", None)
+    monkeypatch.setattr(nvimgcodec, "version", lambda: None)
+    assert nvimgcodec.choose_decoder("auto") == "pillow"
+    with pytest.raises(UsageError, match="does not decode images any more"):
+        nvimgcodec.choose_decoder("torchvision")
+    monkeypatch.setattr(nvimgcodec, "version", lambda: "0.9")
+    assert nvimgcodec.choose_decoder("auto") == "nvimgcodec"
