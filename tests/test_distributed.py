@@ -94,8 +94,8 @@ def gather(rank: int, port: int, kept: str, results) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=str(port))
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = kept
     with joined(read_world(os.environ)) as group:
-        results.append((group.gather(rank), group.claim_error()))
-        group.gather(None)
+        results.append((group.all_gather(rank), group.claim_error()))
+        group.all_gather(None)
 
 
 def test_ranks_that_are_started_again_meet_on_a_store_that_knows_those_before():

@@ -180,12 +180,12 @@ def _run(wish: "Wish", data: Path, wanted: str, group: "Group") -> "tuple[Finish
 
     dataset = load_dataset(data)
     fingerprint = dataset.train().info.fingerprint
-    if group.share(fingerprint) != fingerprint:
+    if group.broadcast(fingerprint) != fingerprint:
         raise DataError("this rank's data root holds another data set than the first rank's")
     device = rank_device(wanted, group.world.local_rank, group.world.local_size)
     # on several nodes any of them may have the first rank after a restart, and not each of them counts it
-    again = group.highest([group.world.restarts])[0] > 0
-    launches = group.gather(group.world.launch) if again else []
+    again = group.all_max([group.world.restarts])[0] > 0
+    launches = group.all_gather(group.world.launch) if again else []
     with ExitStack() as lock, ExitStack() as undo:
         beginning = Beginning(
             wish=wish,
@@ -198,7 +198,7 @@ def _run(wish: "Wish", data: Path, wanted: str, group: "Group") -> "tuple[Finish
             warn=console.warn,
         )
         plan = beginning.decide(launches) if group.is_first else None
-        run, recipe = group.share(plan[:2] if plan else None)
+        run, recipe = group.broadcast(plan[:2] if plan else None)
         start = share_start(group, plan[2] if plan else None)
 
         def begun() -> None:

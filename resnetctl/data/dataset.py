@@ -56,10 +56,10 @@ class Dataset:
         """The val index, mapped. Raises DataError where the data set has none."""
         return self.open("val")
 
-    def open(self, split: str, *, whole: bool = False) -> Index:
+    def open(self, split: str, *, include_quarantined: bool = False) -> Index:
         """The index of `split`, mapped; DataError where it is missing or belongs to another prepare.
 
-        `whole`: with the images in quarantine, which are left out otherwise.
+        `include_quarantined`: with the images in quarantine, which are left out otherwise.
         """
         if split not in self.fingerprints:
             raise DataError(
@@ -67,7 +67,7 @@ class Dataset:
                 hint=f"put a {split}/ folder with the same class folders beside the other, then {_PREPARE}"
                 + ("; or take a tenth of the train images: resnetctl prepare --val-fraction 0.1" * (split == "val")),
             )
-        index = Index(index_path(self.root, split), whole=whole)
+        index = Index(index_path(self.root, split), include_quarantined=include_quarantined)
         if index.info.fingerprint != self.fingerprints[split]:
             raise DataError(
                 f"{printable(index.path)} is not the index that {DATASET_FILE} was written with",
@@ -78,7 +78,7 @@ class Dataset:
 
 def quarantined_samples(dataset: Dataset, split: str) -> list[str]:
     """Names of the samples of `split` that are in quarantine. Raises DataError as `Dataset.open` does."""
-    index = dataset.open(split, whole=True)
+    index = dataset.open(split, include_quarantined=True)
     return [index.name(i) for i in range(len(index) - index.quarantined, len(index))]
 
 

@@ -7,7 +7,7 @@ image file of its own (offset 0). One reader therefore serves all sources, nothi
 Samples are kept sorted by (label, name), and a name is `<class>/<file>` whatever the source was. So sample number i
 is the same picture however the data set is held, and a run can be resumed after moving from archives to shards.
 
-Samples that `verify` put into quarantine are kept behind all others, where only `Index(path, whole=True)` sees them:
+Samples that `verify` put into quarantine are kept behind all others, where only `include_quarantined` sees them:
 what trains or evaluates has nothing to leave out. The fingerprint is that of the samples in front.
 """
 
@@ -102,14 +102,14 @@ def file_order(count: int, quarantined: tuple[int, ...]) -> np.ndarray:
 class Index:
     """An index file, mapped. Columns are numpy arrays `[N]`; `index[i]` is sample i as a Record."""
 
-    def __init__(self, path: Path, *, whole: bool = False) -> None:
-        """Map and check the file at `path`; `whole`: with the samples in quarantine, which come last.
+    def __init__(self, path: Path, *, include_quarantined: bool = False) -> None:
+        """Map and check the file at `path`; `include_quarantined`: with the samples in quarantine, which come last.
 
         Raises DataError where it is missing, damaged, of another format, or has nothing but samples in quarantine.
         """
         self._open_files: dict[int, int] = {}
         self.path = path
-        self.whole = whole
+        self.include_quarantined = include_quarantined
         arrays, metadata = map_safetensors(path)
         try:
             head = json.loads(metadata[METADATA_KEY])
@@ -123,7 +123,7 @@ class Index:
             self._check(arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise damaged(path, str(error)) from error
-        count = len(arrays["label"]) - (0 if whole else len(self.info.quarantined))
+        count = len(arrays["label"]) - (0 if include_quarantined else len(self.info.quarantined))
         if not count:
             raise DataError(
                 f"every image of the {self.info.split} split is in quarantine",

@@ -166,7 +166,7 @@ def with_findings(index: Index, crc32: np.ndarray, quarantined: np.ndarray) -> t
 
     `crc32 [N] int64` and `quarantined [N] bool` follow the order of `index`, which was opened with `whole`.
     """
-    assert index.whole
+    assert index.include_quarantined
     place = np.argsort(index.file_order)  # from the file's order to that of (label, name)
     arrays = {k: np.array(getattr(index, k))[place] for k in COLUMNS}
     arrays["crc32"] = crc32.astype(np.int64)[place]

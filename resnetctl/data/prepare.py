@@ -328,7 +328,7 @@ def _still_bad(data_root: Path, infos: Mapping[str, IndexInfo], builders: Mappin
 
 def _earlier_index(path: Path) -> Index | None:
     with contextlib.suppress(DataError):
-        return Index(path, whole=True)
+        return Index(path, include_quarantined=True)
     return None
 
 

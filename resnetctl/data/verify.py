@@ -89,7 +89,7 @@ def verify(
     start = time.monotonic()
     dataset = load_dataset(data_root)
     with _lock(data_root, sample) as writable:
-        indexes = {split: dataset.open(split, whole=True) for split in dataset.fingerprints}
+        indexes = {split: dataset.open(split, include_quarantined=True) for split in dataset.fingerprints}
         checks: list[Check] = []
         for split, index in indexes.items():
             checks += [counts(index), classes(index), *labels(index)]
@@ -190,7 +190,7 @@ _index: Index | None = None
 
 def _open_index(path: Path | None) -> None:
     global _index
-    _index = None if path is None else Index(path, whole=True)
+    _index = None if path is None else Index(path, include_quarantined=True)
 
 
 def _look_at(rows: list[int]) -> list[tuple[int, Look]]:

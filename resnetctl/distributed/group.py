@@ -73,7 +73,7 @@ class Group:
         """Whether this rank writes, prints and decides."""
         return self.world.rank == 0
 
-    def highest(self, values: Sequence[int]) -> list[int]:
+    def all_max(self, values: Sequence[int]) -> list[int]:
         """The highest of each value over all ranks: what they agree on, one small message between CPUs."""
         if self.size == 1:
             return list(values)
@@ -82,7 +82,7 @@ class Group:
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return [int(n) for n in numbers]
 
-    def total(self, numbers: torch.Tensor) -> torch.Tensor:
+    def all_sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, on the device of `numbers`."""
         if self.size == 1:
             return numbers
@@ -91,7 +91,7 @@ class Group:
             dist.all_reduce(numbers)
         return numbers
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """What each rank gives, in the order of ranks."""
         if self.size == 1:
             return [value]
@@ -100,7 +100,7 @@ class Group:
             dist.all_gather_object(values, value)
         return values
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first rank gives."""
         if self.size == 1:
             return value
@@ -109,11 +109,11 @@ class Group:
             dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
         return box[0]
 
-    def share_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The first rank's tensors, on every rank's CPU; theirs need not exist elsewhere."""
         if self.size == 1:
             return dict(tensors)
-        places = self.share([(k, t.dtype, t.shape) for k, t in tensors.items()])
+        places = self.broadcast([(k, t.dtype, t.shape) for k, t in tensors.items()])
         shared = {}
         for name, dtype, shape in places:
             tensor = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=dtype)
@@ -122,7 +122,7 @@ class Group:
             shared[name] = tensor
         return shared
 
-    def overwrite(self, tensors: Sequence[torch.Tensor]) -> None:
+    def broadcast_in_place(self, tensors: Sequence[torch.Tensor]) -> None:
         """Put the first rank's values into `tensors` of every rank, where they are."""
         if self.size > 1:
             with _lost(), torch.no_grad():
@@ -138,7 +138,7 @@ class Group:
         except RuntimeError:
             return True  # whoever kept the store is gone
 
-    def wrap(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
+    def wrap_ddp(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
         """`model` in DistributedDataParallel, which averages gradients over the ranks."""
         numbers = None if device.type == "cpu" else [device]
         with _lost():

@@ -82,7 +82,7 @@ def evaluate(
     try:
         # ranks have as many batches or one fewer, and agree on a stop before each
         for _ in range(-(-total // (batches.view.batch * group.size))):
-            if group.highest([stopped()])[0]:
+            if group.all_max([stopped()])[0]:
                 return
             batch = next(loaded, None)
             if batch is None:
@@ -99,7 +99,7 @@ def evaluate(
             yield Evaluating(images=min(total, seen * group.size), total=total)
     finally:
         model.train(was_training)
-    counts = group.gather((int(correct1), int(correct5), seen, float(loss), unreadable))
+    counts = group.all_gather((int(correct1), int(correct5), seen, float(loss), unreadable))
     bad = sorted(i for rank in counts for i in rank[4])
     images = sum(rank[2] for rank in counts)
     assert images == total, (images, total)

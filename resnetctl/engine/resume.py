@@ -120,7 +120,7 @@ def branch(root: Path, run: Run, name: str, checkpoint: Checkpoint, recipe: Reci
 
 def share_start(group: Group, start: Checkpoint | None) -> Checkpoint | None:
     """The first rank's checkpoint, on every rank: the others need not see the runs' folder."""
-    metadata = group.share(None if start is None else dict(start.metadata))
+    metadata = group.broadcast(None if start is None else dict(start.metadata))
     if metadata is None:
         return None
-    return Checkpoint(group.share_tensors({} if start is None else start.tensors), metadata)
+    return Checkpoint(group.broadcast_tensors({} if start is None else start.tensors), metadata)

@@ -178,7 +178,7 @@ class _Training:
                     break
                 yield from self._train_step(batches)
             yield from self.saver.wait()
-            self.group.highest([0])  # until the first rank has saved, nobody leaves
+            self.group.all_max([0])  # until the first rank has saved, nobody leaves
         except KeyboardInterrupt:
             raise  # now, and not after the save that is under way
         except BaseException:
@@ -189,12 +189,12 @@ class _Training:
 
     def _agree(self) -> Generator[Event, None, bool]:
         """Let all ranks know of one's signal, of images it could not read, and whether to save now."""
-        signal, save, unreadable = self.group.highest(
+        signal, save, unreadable = self.group.all_max(
             [self.stop.signal or 0, self.group.is_first and self._save_due(), len(self.unreadable_now)]
         )
         self.stopping = signal or None
         if unreadable:
-            found = [i for ranks in self.group.gather(self.unreadable_now) for i in ranks]
+            found = [i for ranks in self.group.all_gather(self.unreadable_now) for i in ranks]
             self.unreadable_now = []
             yield from self._note_unreadable(found)
         return bool(save)
@@ -387,7 +387,7 @@ class _Training:
         """Begin to save: the run goes on while the checkpoint is written."""
         self.last_save = time.monotonic()
         if self.last_read != self.step and self.step:
-            self._check_finite(float(self.group.total(self.trainer.loss_sum)))
+            self._check_finite(float(self.group.all_sum(self.trainer.loss_sum)))
         tensors = self.trainer.tensors()
         if self.group.is_first:
             kept = {self.step, *(commit.step for commit in commits(self.run.checkpoints))}

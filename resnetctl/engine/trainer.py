@@ -115,7 +115,7 @@ class Trainer:
         """
         if self.group.size == 1:
             return
-        self._parallel = self.group.wrap(self.model, self.device)
+        self._parallel = self.group.wrap_ddp(self.model, self.device)
         self.forward = self._parallel
         before = [b.clone() for b in self.model.buffers()]
         images = torch.zeros((micro_batch, 3, size, size), dtype=torch.uint8)
@@ -157,19 +157,19 @@ class Trainer:
 
     def take_loss(self, steps: int) -> float:
         """The mean loss of the last `steps` steps on all ranks; waits for the device, and starts a new sum."""
-        loss = float(self.group.total(self.loss_sum)) / self.group.size / max(1, steps)
+        loss = float(self.group.all_sum(self.loss_sum)) / self.group.size / max(1, steps)
         self.loss_sum.zero_()
         return loss
 
     def take_running_loss(self, steps: int) -> float:
         """As `take_loss`, for the running loss."""
-        loss = float(self.group.total(self.running_loss)) / self.group.size / max(1, steps)
+        loss = float(self.group.all_sum(self.running_loss)) / self.group.size / max(1, steps)
         self.running_loss.zero_()
         return loss
 
     def share_buffers(self) -> None:
         """Take the first rank's running means and variances, which are the ones that count (and are saved)."""
-        self.group.overwrite(list(self.model.buffers()))
+        self.group.broadcast_in_place(list(self.model.buffers()))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that the next step depends on, not copied: `model.*`, `optimizer.*`, `progress.*`.
@@ -178,7 +178,7 @@ class Trainer:
         state in it: nothing draws from a generator after the initial weights.
         """
         sums = [float(self.loss_sum), float(self.running_loss)]
-        loss, running = zip(*self.group.gather(sums), strict=True)
+        loss, running = zip(*self.group.all_gather(sums), strict=True)
         progress = {"progress.loss_sum": torch.tensor(loss), "progress.running_loss": torch.tensor(running)}
         return {**self._state(), **progress}
 

@@ -256,7 +256,7 @@ def test_300_000_samples_open_at_once(tmp_path):
 
 
 def quarantine(path: Path, numbers: list[int]) -> Index:
-    whole = Index(path, whole=True)
+    whole = Index(path, include_quarantined=True)
     marked = np.zeros(len(whole), bool)
     marked[numbers] = True
     _, data = with_findings(whole, whole.crc32, marked)
@@ -270,7 +270,7 @@ def test_samples_in_quarantine_are_left_out_and_kept(tmp_path):
     index = quarantine(tmp_path / "x", [1, 3])
     assert list(index) == [everything[i] for i in (0, 2, 4)]
     assert index.quarantined == 2
-    whole = Index(tmp_path / "x", whole=True)
+    whole = Index(tmp_path / "x", include_quarantined=True)
     assert list(whole) == [everything[i] for i in (0, 2, 4, 1, 3)]
     assert whole.file_order.tolist() == [0, 2, 4, 1, 3]
     assert index.info.whole_fingerprint == before
@@ -295,7 +295,7 @@ def test_everything_in_quarantine_is_an_error_with_a_hint(tmp_path):
     with pytest.raises(DataError, match="every image of the train split is in quarantine") as caught:
         quarantine(tmp_path / "x", [0, 1, 2, 3, 4])
     assert "verify" in caught.value.hint
-    assert len(Index(tmp_path / "x", whole=True)) == 5
+    assert len(Index(tmp_path / "x", include_quarantined=True)) == 5
 
 
 # --- damage -----------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_what_verify_found_stays_with_the_images_that_are_the_same(tmp_path: Pat
         (root / f"train/{name}.jpg").write_bytes(b"<html>")
     prepare(root)
     assert len(verify(root, workers=0).bad) == 3
-    before = {r.name: r.crc32 for r in load_dataset(root).open("train", whole=True)}
+    before = {r.name: r.crc32 for r in load_dataset(root).open("train", include_quarantined=True)}
 
     (root / "train/cat/3.jpg").write_bytes(jpeg(3, 90, 120))  # mended, and of another size
     remark = "its file has {:,} bytes now, and had 6: run resnetctl prepare again"
@@ -101,7 +101,7 @@ def test_what_verify_found_stays_with_the_images_that_are_the_same(tmp_path: Pat
     assert done.dataset.quarantined == {"train": 2}
     assert any("2 images of train in quarantine, left out: cat/2.jpg, dog/5.jpg" in text for text in done.notices)
     assert [b.name for b in read_quarantine(root)] == ["cat/2.jpg", "dog/5.jpg"]
-    after = {r.name: r.crc32 for r in done.dataset.open("train", whole=True)}
+    after = {r.name: r.crc32 for r in done.dataset.open("train", include_quarantined=True)}
     new = {"cat/1.jpg", "cat/3.jpg", "cat/10.jpg"}
     assert {name for name, crc in after.items() if crc == UNKNOWN_CRC} == new | {"cat/2.jpg", "dog/5.jpg"}
     assert all(after[name] == before[name] for name in after.keys() - new)

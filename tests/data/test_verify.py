@@ -111,7 +111,7 @@ def test_what_training_would_refuse_is_not_accepted(tmp_path: Path) -> None:
     found = reasons(report)
     assert set(found) == {"cat/a.jpg", "cat/b.tiff"}
     assert "which of them is white" in found["cat/b.tiff"]
-    index = load_dataset(tmp_path).open("train", whole=True)
+    index = load_dataset(tmp_path).open("train", include_quarantined=True)
     for i in range(len(index)):
         if index.name(i) in found:
             with pytest.raises(DataError):

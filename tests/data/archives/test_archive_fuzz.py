@@ -179,7 +179,7 @@ def check_parquet(data: bytes, folder: Path) -> None:
 def check_index(data: bytes, folder: Path) -> None:
     path = folder / "train.index.safetensors"
     path.write_bytes(data)
-    index = Index(path, whole=True)
+    index = Index(path, include_quarantined=True)
     for i in range(len(index)):
         assert index[i].label < len(index.info.classes)
         with contextlib.suppress(DataError):
