@@ -20,15 +20,10 @@ from resnetctl.recipe_fields import (
     ModelRecipe,
     OptimizerRecipe,
     Recipe,
-    RecipeError,
     ScheduleRecipe,
     TrainRecipe,
-    converted,
-    kinds,
-    show_value,
-    toml_value,
-    type_name,
 )
+from resnetctl.recipe_values import RecipeError, converted, kinds, show_value, toml_value, type_name
 
 __all__ = [
     "ARCHITECTURES",
@@ -47,6 +42,7 @@ __all__ = [
     "effective_warmup_epochs",
     "keys",
     "load_recipe",
+    "may_change",
     "parse_set",
     "recipe_from_dict",
     "recipe_names",
@@ -88,6 +84,12 @@ def value_of(recipe: Recipe, key: str) -> Any:
     """The value at `section.key`."""
     section, name = key.split(".")
     return getattr(getattr(recipe, section), name)
+
+
+def may_change(key: str) -> bool:
+    """Whether a resumed run may go on with another value of `section.key`."""
+    section, name = key.split(".")
+    return next(f.metadata["resume"] == "free" for f in fields(SECTIONS[section]) if f.name == name)
 
 
 def effective_lr(recipe: Recipe) -> float:

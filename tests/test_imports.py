@@ -17,7 +17,7 @@ HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "o
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
 BASE = {"errors", "files", "progress", "hardware", "parallel", "download"}
-RECIPE = {"recipe", "recipe_fields"}
+RECIPE = {"recipe", "recipe_fields", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
     "__init__": set(),
@@ -31,6 +31,7 @@ ALLOWED = {
     "distributed": BASE,
     "recipe": BASE | RECIPE,
     "recipe_fields": BASE | RECIPE,
+    "recipe_values": BASE,
     "runs": BASE | RECIPE,
     "model": BASE | RECIPE,
     "data": BASE | RECIPE,
@@ -39,7 +40,18 @@ ALLOWED = {
 }
 # The rooms of `data`, in the order of a sample's way: each may import those before it, and what lies at data's top.
 DATA_ROOMS = ("archives", "imagenet", "images", "sources", "batches", "copies")
-LIGHT = {"__init__", "__main__", "cli", "errors", "recipe", "recipe_fields", "files", "progress", "hardware"}
+LIGHT = {
+    "__init__",
+    "__main__",
+    "cli",
+    "errors",
+    "recipe",
+    "recipe_fields",
+    "recipe_values",
+    "files",
+    "progress",
+    "hardware",
+}
 
 # plain dataclasses: what the engine says and the report shows; a table of names
 LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources"}

@@ -1,3 +1,4 @@
+import ast
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnetctl import recipe_fields
 from resnetctl.errors import CheckpointError, UsageError
 from resnetctl.recipe import (
     CheckpointRecipe,
@@ -24,6 +26,7 @@ from resnetctl.recipe import (
     effective_warmup_epochs,
     keys,
     load_recipe,
+    may_change,
     parse_set,
     recipe_from_dict,
     recipe_names,
@@ -393,6 +396,30 @@ def test_differences_are_by_value_and_not_by_origin(tmp_path: Path) -> None:
     other = load_recipe("fast", overrides=[parse_set("train.seed=5"), parse_set("data.hflip=0")])
     assert differences(fast, other) == [("data.hflip", 0.5, 0.0), ("train.seed", 0, 5)]
     assert value_of(other, "train.seed") == 5
+
+
+def test_a_resumed_run_may_change_what_changes_no_result() -> None:
+    assert [key for key in keys() if may_change(key)] == [
+        "data.decoder",
+        "data.workers",
+        "data.timeout_seconds",
+        "train.compile",
+        "train.max_steps",
+        "train.eval_every_epochs",
+        "checkpoint.every_steps",
+        "checkpoint.every_minutes",
+        "checkpoint.keep",
+    ]
+
+
+def test_every_key_says_what_it_means() -> None:
+    tree = ast.parse(Path(recipe_fields.__file__).read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for entry, below in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(entry, ast.AnnAssign):
+                    assert isinstance(below, ast.Expr), ast.unparse(entry)
+                    assert isinstance(below.value, ast.Constant), ast.unparse(entry)
 
 
 def test_recipes_are_read_without_torch() -> None:

@@ -96,7 +96,7 @@ def _about(recipe: Any) -> None:
 
 
 def _show(value: Any) -> str:
-    from resnetctl.recipe_fields import toml_value
+    from resnetctl.recipe_values import toml_value
 
     return value if isinstance(value, str) else toml_value(value)
 

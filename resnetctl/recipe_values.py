@@ -1,0 +1,163 @@
+"""What a recipe's values may be: a key's bounds, its type, how it is written as TOML; and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, field, fields
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from resnetctl.errors import UsageError, printable
+
+
+class RecipeError(UsageError):
+    """A recipe that cannot be; `problems` holds (key, what is wrong) for each value, all of them at once."""
+
+    def __init__(self, problems: list[tuple[str, str]], *, hint: str | None = None) -> None:
+        lines = [f"{key}: {text}" for key, text in problems]
+        one = len(lines) == 1
+        super().__init__(lines[0] if one else "\n  ".join([f"{len(lines)} problems:", *lines]), hint=hint)
+        self.problems = problems
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """What a value must be, in words and as a test of a value of the right type."""
+
+    allowed: str
+    holds: Callable[[Any], bool]
+
+
+def between(low: float, high: float) -> Rule:
+    """From `low` to `high`, both allowed."""
+    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
+
+
+def less_than(high: float) -> Rule:
+    """From 0 to less than `high`."""
+    return Rule(f"from 0 to less than {high}", lambda value: 0 <= value < high)
+
+
+def zero_or(rule: Rule) -> Rule:
+    """0, or what `rule` allows."""
+    return Rule(f"0, or {rule.allowed}", lambda value: value == 0 or rule.holds(value))
+
+
+def rising(low: float, high: float, words: str) -> Rule:
+    """Two numbers from `low` to `high`, the second not below the first."""
+    return Rule(words, lambda pair: bool(low <= pair[0] <= pair[1] <= high))
+
+
+def each(low: float, high: float, words: str) -> Rule:
+    """Several numbers, each from `low` to `high`."""
+    return Rule(words, lambda values: all(low <= value <= high for value in values))
+
+
+def one_of(*words: str) -> Rule:
+    """One of a few words."""
+    return Rule("one of " + ", ".join(words), lambda value: value in words)
+
+
+not_empty = Rule("text that is not empty", bool)
+
+
+# --- keys and their sections ----------------------------------------------------------------------------------------
+
+
+def key(default: Any = MISSING, rule: Rule | None = None, *, resume: Literal["same", "free"] = "same") -> Any:
+    """A recipe's key: its default (none: it must be given), its bounds, and whether a resumed run may change it.
+
+    "free" is for what changes no result, or only when the run stops or is looked at.
+    """
+    return field(default=default, metadata={"rule": rule, "resume": resume})
+
+
+class Section:
+    """A table of a recipe: a frozen dataclass of keys, checked when it is made. `TrainRecipe` is the table `train`."""
+
+    def __post_init__(self) -> None:
+        """Brings each value to its key's type; raises RecipeError with all that are wrong."""
+        section: Any = type(self)
+        problems = [problem for f in fields(section) if (problem := self._settle(f.name, f.metadata["rule"]))]
+        problems = problems or self._conflicts()
+        if problems:
+            table = section.__name__.removesuffix("Recipe").lower()
+            raise RecipeError([(f"{table}.{name}", text) for name, text in problems])
+
+    def _conflicts(self) -> list[tuple[str, str]]:
+        """(key, what is wrong) for values that are allowed each, but not together."""
+        return []
+
+    def _settle(self, name: str, rule: Rule | None) -> tuple[str, str] | None:
+        section: Any = type(self)
+        kind, value = kinds(section)[name], getattr(self, name)
+        try:
+            value = converted(value, kind)
+        except TypeError:
+            bounds = f"; it must be {rule.allowed}" if rule else ""
+            return name, f"{show_value(value)} is not {type_name(kind)}{bounds}"
+        object.__setattr__(self, name, value)
+        if rule is not None and not rule.holds(value):
+            return name, f"{show_value(value)} is not allowed; it must be {rule.allowed}"
+        return None
+
+
+@cache
+def kinds(section_class: type) -> dict[str, Any]:
+    """The type of each field of a section."""
+    return get_type_hints(section_class)
+
+
+# --- types ----------------------------------------------------------------------------------------------------------
+
+
+def type_name(kind: Any) -> str:
+    """A field's type in words."""
+    if get_origin(kind) is tuple:
+        return "a list of texts" if get_args(kind)[0] is str else f"a list of {len(get_args(kind))} numbers"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+
+
+def converted(value: Any, kind: Any) -> Any:
+    """`value` as a field of type `kind` holds it; TypeError where it is something else."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        if kinds[-1] is Ellipsis:
+            kinds = (kinds[0],) * min(len(value), 1000)
+        if len(value) != len(kinds):
+            raise TypeError
+        return tuple(converted(v, k) for v, k in zip(value, kinds, strict=True))
+    if kind is float and type(value) is int and abs(value) < 1 << 53:
+        return float(value)
+    if type(value) is not kind or (kind is str and not _storable(value)):
+        raise TypeError
+    return value
+
+
+def _storable(value: str) -> bool:
+    """Whether `value` can be written as UTF-8 and is of a sane length."""
+    return len(value) <= 10_000 and not re.search("[\ud800-\udfff\0]", value)
+
+
+def toml_value(value: Any) -> str:
+    """`value` as TOML, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's too, but TOML forbids a raw DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    return repr(value)
+
+
+def show_value(value: Any) -> str:
+    """`value` for a message: as TOML, printable, and not long."""
+    text = printable(toml_value(value))
+    return text if len(text) <= 120 else text[:117] + "..."
