@@ -1,4 +1,4 @@
-"""The same work on many items in several processes, with one count of what is done."""
+"""The same work on many items in several processes, with one count of the progress."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def advance(count: int) -> None:
     _advance(count)
 
 
+def end_with_parent(parent: int) -> None:
+    """On Linux, have the kernel kill this process as soon as `parent`, which started it, is gone, however it ended.
+
+    An orphan would go on writing. Where the parent is gone already, this process ends here.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the line above
+            os._exit(1)
+
+
 def in_parallel(
     work: Callable[[Item], Result],
     items: Iterable[Item],
@@ -44,9 +55,9 @@ def in_parallel(
     start_args: tuple[Any, ...] = (),
     tell: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Result]:
-    """Results of `work` on `items` in any order, from `workers` processes (0: this one), each prepared by `start`.
+    """Results of `work` on `items`, in any order, from `workers` processes (0: this one), each prepared by `start`.
 
-    `tell` is called now and then with the sum of what `advance` was told. An exception in a worker is raised here.
+    `tell` is called now and then with the sum of what `advance` counted. A worker's exception is raised here.
     Raises ResnetctlError where a worker is killed.
     """
     if workers == 0:
@@ -69,7 +80,7 @@ def in_parallel(
     except BrokenProcessPool as error:
         raise ResnetctlError(
             "a worker process was killed",
-            hint="look for an out-of-memory kill (dmesg), and try fewer --workers",
+            hint="out of memory? (dmesg tells) Try fewer --workers",
         ) from error
     finally:
         stop.set()
@@ -104,10 +115,7 @@ def _here(
 def _start(parent: int, counter: Any, stop: Any, start: Callable[..., None] | None, args: tuple[Any, ...]) -> None:
     global _advance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    if sys.platform == "linux":  # a killed parent takes its workers with it: nobody is left who writes
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    end_with_parent(parent)
 
     def add(count: int) -> None:
         if stop.is_set():

@@ -1,6 +1,6 @@
-"""What the ranks of a run agree on, and what one of them tells the others.
+"""The ranks of a run: what they agree on, and what one of them tells the others.
 
-One process alone is a group of one, so that nothing else needs to ask.
+A single process is a group of one, so that no caller has to tell the cases apart.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from resnetctl.distributed.world import World, first_host
 from resnetctl.errors import ResnetctlError, printable
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a rank waits for the others in one collective."""
+"""How long a rank waits for the others in a collective."""
 
 EXIT_LOST = 75
-"""Exit code of a rank that lost the others: what happened is theirs to tell."""
+"""Exit code of a rank that lost another one, which says what happened."""
 
 
 class LostRankError(ResnetctlError):
-    """Another rank does not answer any more."""
+    """Another rank is gone or does not answer."""
 
     exit_code = EXIT_LOST
 
@@ -39,7 +39,7 @@ _LOST = re.compile(r"onnection (closed|reset|refused)|roken pipe|\bgloo\b|\bNCCL
 
 
 def as_lost_rank(error: BaseException) -> LostRankError | None:
-    """`error` where it is a collective's complaint that another rank is gone; None where it is anything else."""
+    """A LostRankError for the error of a collective that lost another rank; None for any other error."""
     if isinstance(error, LostRankError):
         return error
     known = isinstance(error, dist.DistError) or (type(error) is RuntimeError and _LOST.search(str(error)))
@@ -47,12 +47,12 @@ def as_lost_rank(error: BaseException) -> LostRankError | None:
         return None
     return LostRankError(
         f"another rank is gone, or did not answer: {printable(str(error).splitlines()[0][:200])}",
-        hint="its machine's log or dmesg may say why; go on with: resnetctl train --resume",
+        hint="its log, or dmesg on its machine, may say why; to go on: resnetctl train --resume",
     )
 
 
 class Group:
-    """The ranks of a run, as seen by one of them. Alone, every question has its own answer."""
+    """The ranks of a run, as seen by one of them."""
 
     def __init__(self, world: World, store: Any = None) -> None:
         self.world = world
@@ -65,7 +65,7 @@ class Group:
 
     @property
     def rank(self) -> int:
-        """This one's number."""
+        """The number of this rank."""
         return self.world.rank
 
     @property
@@ -74,7 +74,7 @@ class Group:
         return self.world.rank == 0
 
     def all_max(self, values: Sequence[int]) -> list[int]:
-        """The highest of each value over all ranks: what they agree on, one small message between CPUs."""
+        """The maximum of each value over all ranks, in one small message between CPUs."""
         if self.size == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.int64)
@@ -92,7 +92,7 @@ class Group:
         return numbers
 
     def all_gather(self, value: Any) -> list[Any]:
-        """What each rank gives, in the order of ranks."""
+        """The value of each rank, in rank order."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -101,7 +101,7 @@ class Group:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """What the first rank gives."""
+        """The first rank's value."""
         if self.size == 1:
             return value
         box = [value if self.is_first else None]
@@ -110,7 +110,7 @@ class Group:
         return box[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The first rank's tensors, on every rank's CPU; theirs need not exist elsewhere."""
+        """The first rank's tensors, on every rank's CPU; what the others pass is not looked at."""
         if self.size == 1:
             return dict(tensors)
         places = self.broadcast([(k, t.dtype, t.shape) for k, t in tensors.items()])
@@ -123,23 +123,23 @@ class Group:
         return shared
 
     def broadcast_in_place(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Put the first rank's values into `tensors` of every rank, where they are."""
+        """Overwrite `tensors` with the first rank's values."""
         if self.size > 1:
             with _lost(), torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def claim_error(self) -> bool:
-        """Whether this rank is the first with an error to show; the others' follow from it, or are the same."""
+        """Whether this rank is the first with an error to show; the errors of the others follow from it."""
         if self.size == 1:
             return True
         try:
             return bool(self._store.add("error", 1) == 1)
         except RuntimeError:
-            return True  # whoever kept the store is gone
+            return True  # the rank that kept the store is gone
 
     def wrap_ddp(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
-        """`model` in DistributedDataParallel, which averages gradients over the ranks."""
+        """`model` in DistributedDataParallel, which averages its gradients over the ranks."""
         numbers = None if device.type == "cpu" else [device]
         with _lost():
             return torch.nn.parallel.DistributedDataParallel(model, device_ids=numbers)
@@ -161,10 +161,9 @@ def _lost() -> Iterator[None]:
 
 @contextlib.contextmanager
 def joined(world: World) -> Iterator[Group]:
-    """The group of all ranks, from the rendezvous to the end of what is inside.
+    """The group of all ranks, from the rendezvous to the end of the block.
 
-    Collectives between CPUs go over gloo, those between CUDA devices over NCCL. Raises LostRankError where the
-    others do not come.
+    CPU tensors go over gloo, CUDA tensors over NCCL. Raises LostRankError where other ranks do not join.
     """
     if world.size == 1:
         yield ALONE
@@ -190,11 +189,11 @@ def joined(world: World) -> Iterator[Group]:
 
 
 def _gathering(store: Any, world: World) -> str:
-    """A name that all ranks of this start have in common, and no earlier start had.
+    """A name shared by all ranks of this start, and by none of an earlier one.
 
-    torchrun's c10d rendezvous keeps one store for all starts, so that the addresses of ranks that are gone still stand
-    in it; and its count of restarts differs from node to node. So each rank leaves a word of its own there; the first
-    one shows all of them, until every rank has found its word among them.
+    torchrun's c10d rendezvous keeps one store over restarts, which still holds the addresses of ranks that are gone,
+    and its restart count differs between nodes. So each rank stores a random word, and the first rank publishes all
+    of them until every rank has found its own.
     """
     word = uuid.uuid4().hex
     store.set(f"word {world.rank}", word)
@@ -214,11 +213,11 @@ def _gathering(store: Any, world: World) -> str:
                 store.set(f"{name} is seen by all", "")
                 return name
         time.sleep(0.02)
-    raise LostRankError(f"not all of the {world.size} ranks came", hint="their logs may say why")
+    raise LostRankError(f"not all {world.size} ranks have joined", hint="their logs may say why")
 
 
 def _translate_slurm(world: World) -> None:
-    """Slurm's variables in the words of torch's rendezvous."""
+    """Set the variables of torch's rendezvous from Slurm's."""
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(world.rank), str(world.size)
     os.environ.setdefault("MASTER_ADDR", first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost")))
     step = int(os.environ.get("SLURM_JOB_ID") or "0") * 16 + int(os.environ.get("SLURM_STEP_ID") or "0")

@@ -1,8 +1,7 @@
-"""Starting ranks on this machine, and ending with them."""
+"""Starts the ranks of this machine, and restarts them after a failure."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
@@ -16,26 +15,26 @@ from types import FrameType
 from resnetctl.distributed.group import EXIT_LOST
 from resnetctl.distributed.world import LAUNCH, LAUNCHER_PID, RESTARTS
 from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ResnetctlError
+from resnetctl.parallel import end_with_parent
 
 MAX_RESTARTS = 3
-"""How often `launch` starts the ranks again after one was killed."""
+"""How many times `launch` restarts the ranks after one was killed."""
 
-_SAVE_SECONDS = 600  # that ranks may take for their step and their checkpoint once they were asked to stop
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SAVE_SECONDS = 600  # for a rank to finish its step and save, once asked to stop
 
 
 def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) -> int:
-    """Run `resnetctl ARGUMENTS` in so many ranks on this machine and return the exit code.
+    """Run `resnetctl ARGUMENTS` in that many ranks on this machine and return the exit code.
 
-    After a rank was killed all ranks are restarted from the last checkpoint, at most MAX_RESTARTS times. SIGINT,
-    SIGTERM and SIGUSR1 are passed on once; a second one ends everything at once. Raises ResnetctlError where ranks are
-    killed again and again.
+    After a rank was killed, all of them restart from the last checkpoint, at most MAX_RESTARTS times. The first SIGINT,
+    SIGTERM or SIGUSR1 is passed on; a second one ends everything at once. Raises ResnetctlError where ranks keep being
+    killed.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what happened is told here, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # `launch` says what happened, once
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     folder = Path(tempfile.mkdtemp(prefix="resnetctl-launch-"))
@@ -51,21 +50,19 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) 
             except ChildFailedError as failed:
                 codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
             told = [code for code in codes.values() if code > 0 and code != EXIT_LOST]
-            if told:  # a rank ended of itself, and said why
+            if told:  # a rank failed by itself, and said why
                 return told[0]
             what = _what_happened(codes)
             if attempt < MAX_RESTARTS:
-                notice(
-                    f"{what}: all ranks start again from the last checkpoint ({attempt + 1} of {MAX_RESTARTS} times)"
-                )
+                notice(f"{what}: restarting all ranks from the last checkpoint ({attempt + 1} of {MAX_RESTARTS})")
     except SignalException as stop:
         told_code = folder / "exit-code"
         return int(told_code.read_text()) if told_code.exists() else _exit_code(stop.sigval)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     raise ResnetctlError(
-        f"{what}, after {MAX_RESTARTS} new starts",
-        hint="dmesg may say why (was the memory used up?); then go on with: resnetctl train --resume",
+        f"{what}, after {MAX_RESTARTS} restarts",
+        hint="dmesg may say why (out of memory?); to go on: resnetctl train --resume",
     )
 
 
@@ -81,7 +78,7 @@ def _launch_once(processes: int, arguments: list[str], folder: Path) -> None:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
-        max_restarts=0,  # ranks that end of themselves must not be started again, so `launch` decides
+        max_restarts=0,  # `launch` decides: a rank that failed by itself would fail again
         signals_to_handle="SIGHUP,SIGQUIT",
         shutdown_timeout=_SAVE_SECONDS,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
@@ -90,7 +87,7 @@ def _launch_once(processes: int, arguments: list[str], folder: Path) -> None:
 
 
 def _pass_on_signals(stop: type[Exception]) -> None:
-    """Let the elastic agent pass on the first signal; leave at the second: the kernel then kills the ranks."""
+    """Have the elastic agent pass on the first signal; leave at the second, and the kernel kills the ranks."""
     asked: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -117,17 +114,12 @@ def _what_happened(codes: dict[int, int]) -> str:
 
 
 def die_with_launcher() -> None:
-    """Let the kernel kill this rank when its launcher ends, however that happens: no orphan goes on writing."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    expected = os.environ.get(LAUNCHER_PID)
-    if expected is not None and int(expected) != os.getppid():
-        os._exit(EXIT_LOST)  # it ended before the line above
+    """End this rank with its launcher, however that ends."""
+    end_with_parent(int(os.environ.get(LAUNCHER_PID) or os.getppid()))
 
 
 def tell_launcher(code: int) -> None:
-    """Leave the first rank's exit code for `launch`, which cannot read it where it passed on a signal."""
+    """Leave the first rank's exit code for `launch`, which does not learn it after passing on a signal."""
     folder = os.environ.get(LAUNCH)
     if folder is not None and Path(folder).is_dir():
         (Path(folder) / "exit-code").write_text(str(code))

@@ -1,4 +1,4 @@
-"""Who this process is among those that train together, as its environment tells."""
+"""Which rank this process is, by its environment."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from dataclasses import dataclass
 
 from resnetctl.errors import UsageError, printable
 
-# what `launch` tells its ranks: a folder of its own, the process, and how often it has started them again
+# what `launch` tells its ranks: its folder, its process, and how often it has restarted them
 LAUNCH, LAUNCHER_PID, RESTARTS = "RESNETCTL_LAUNCH", "RESNETCTL_LAUNCHER_PID", "RESNETCTL_RESTARTS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among those that train together."""
+    """This process among the ranks that train together."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Among those of this machine."""
+    """Number among the ranks of this machine."""
     local_size: int = 1
     launch: str | None = None
-    """Names what started the ranks; the same after a restart. None for a process on its own."""
+    """Identifies what started the ranks, the same after a restart; None for a process on its own."""
     restarts: int = 0
-    """How often the launch was started again after a failure, or requeued."""
+    """How often the launch was restarted after a failure, or requeued."""
 
 
 def read_world(environ: Mapping[str, str]) -> World:
-    """Who this process is by torchrun's variables, else by those of a Slurm step of several tasks, else alone.
+    """This rank by torchrun's variables, else by those of a Slurm step of several tasks, else a process on its own.
 
-    Raises UsageError where they contradict themselves.
+    Raises UsageError where they contradict each other.
     """
     names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
     if "RANK" not in environ or "WORLD_SIZE" not in environ:
         names = {"rank": "SLURM_PROCID", "size": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID"}
         if int(environ.get("SLURM_STEP_NUM_TASKS") or "1") == 1 or "SLURM_PROCID" not in environ:
-            names = {}  # a batch script or a shell of Slurm's, not one of several tasks
+            names = {}  # a batch script or an interactive shell, not one of several tasks
     try:
         numbers = {k: int(environ[v]) for k, v in names.items() if v in environ}
         if "local_size" not in numbers and names:
@@ -46,9 +46,9 @@ def read_world(environ: Mapping[str, str]) -> World:
             numbers["local_size"] = max([int(n) for n in re.findall(r"(?:^|,)(\d+)", tasks)] or [1])
         world = World(**numbers, launch=_launch(environ), restarts=_restarts(environ))
     except ValueError as error:
-        raise UsageError(f"the environment says no number where a rank should be: {printable(error)}") from None
+        raise UsageError(f"the rank in the environment is not a number: {printable(error)}") from None
     if not 0 <= world.rank < world.size:
-        raise UsageError(f"the environment says that this is rank {world.rank} of {world.size}")
+        raise UsageError(f"the rank in the environment is {world.rank} of {world.size}")
     return world
 
 
@@ -58,7 +58,7 @@ def _launch(environ: Mapping[str, str]) -> str | None:
     if LAUNCH in environ:
         return environ[LAUNCH]
     if "TORCHELASTIC_RUN_ID" in environ:
-        # torchrun's own name for a run is `none` unless the user gave one; its process is the parent of the ranks
+        # torchrun calls a run `none` unless told otherwise; its process is the ranks' parent
         return f"torchrun {environ['TORCHELASTIC_RUN_ID']} {socket.gethostname()} {os.getppid()}"
     return None
 
@@ -74,7 +74,7 @@ def is_launched(environ: Mapping[str, str]) -> bool:
 
 
 def has_launcher(environ: Mapping[str, str]) -> bool:
-    """Whether a process above this one, of `launch` or torchrun, started it and passes on signals."""
+    """Whether `launch` or torchrun started this process and passes signals on to it."""
     return is_launched(environ) or "TORCHELASTIC_RUN_ID" in environ
 
 
@@ -82,5 +82,5 @@ def first_host(nodes: str) -> str:
     """The first name in Slurm's list of nodes: `gpu[08-11,20],login` is gpu08."""
     found = re.match(r"([^\[,]+)(?:\[([0-9]+)[^\]]*\]([^\[,]*))?", nodes)
     if not found:
-        raise UsageError(f"no host in Slurm's list of nodes {printable(nodes)!r}")
+        raise UsageError(f"no host name in Slurm's node list {printable(nodes)!r}")
     return found[1] + (found[2] or "") + (found[3] or "")

@@ -58,7 +58,7 @@ def test_a_killed_rank_is_started_again_and_the_run_goes_on_to_the_same_bits(zyg
     command.until(lambda: len(steps(tmp_path / "run")) >= 2)
     os.kill(ranks_of(command.pid)[1], signal.SIGKILL)
     assert command.wait() == 0, command.err
-    assert "rank 1 was killed by SIGKILL: all ranks start again from the last checkpoint (1 of 3" in command.err
+    assert "rank 1 was killed by SIGKILL: restarting all ranks from the last checkpoint (1 of 3)" in command.err
     assert "Traceback" not in command.err
     assert_same(whole_two, left(tmp_path / "run", tmp_path / "trace"))
 

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from resnetctl.data.batches.batch import Batch
 from resnetctl.errors import ResnetctlError
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from resnetctl.parallel import end_with_parent
 
 # a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes its
 # step, saves and stops, and needs its workers until then
 _FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(trainer: int, worker: int) -> None:
     for number in _FOR_THE_TRAINER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
-    if sys.platform == "linux":  # a killed trainer takes its workers with it at once
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(trainer)
 
 
 @atexit.register
@@ -54,9 +53,10 @@ class _ErrorsAsValues(Dataset[Any]):
 
 
 def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool, timeout: int) -> Any:
-    """DataLoader's iterator, which notices a worker's death when it is asked for a batch, and at no other time.
+    """DataLoader's iterator, without the signal handler that torch installs for a worker's death.
 
-    The signal handler that torch sets would raise wherever the main thread happens to be: in the middle of a save.
+    The handler would raise wherever the main thread happens to be, such as in the middle of a save; without it a death
+    is noticed when the next batch is asked for.
     """
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -66,11 +66,11 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
         pin_memory=pin,
         timeout=timeout if workers else 0,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, os.getpid()),
         # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
-    # workers are born with these signals blocked, or one that comes before they can ignore it would end them
+    # workers start with these signals blocked: one that came before they ignore it would end them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
     try:
         if threading.current_thread() is not threading.main_thread():
@@ -84,22 +84,22 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
 
 
 def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
-    """What to tell of an error of DataLoader; None where it is a bug of ours, which happened in a worker."""
+    """The message for an error of DataLoader; None for a bug of ours in a worker."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if text.startswith("DataLoader timed out"):
-        _end_workers()  # they would be waited for, one after the other
+        _end_workers()  # else they would be waited for, one after the other
         return ResnetctlError(
             f"no batch came from the loader workers for {timeout} seconds",
-            hint="does the storage of the images hang? If it is only slow: --set data.timeout_seconds=1000; "
-            "then: resnetctl train --resume",
+            hint="does the images' storage hang? If it is only slow: --set data.timeout_seconds=1000; "
+            "to go on: resnetctl train --resume",
         )
     # a batch's memory is fetched from its worker, and what fails then is a connection
     lost = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and not text.startswith("Caught ")
     if lost or text.startswith("DataLoader worker (pid"):
         return ResnetctlError(
             f"a loader worker died: {text}",
-            hint="was it killed for want of memory (dmesg), or is /dev/shm full (resnetctl info)? "
-            "Fewer --workers need less; then: resnetctl train --resume",
+            hint="out of memory (dmesg tells), or /dev/shm full (resnetctl info tells)? Fewer --workers need less; "
+            "to go on: resnetctl train --resume",
         )
     return None
 
@@ -109,8 +109,8 @@ def load(
 ) -> Iterator[Batch]:
     """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
 
-    Raises DataError from a worker as it is, and ResnetctlError within seconds of a worker's death, or where workers
-    bring no batch for `timeout` seconds (0: waits for ever).
+    Raises a worker's ResnetctlError as it is, and one of its own within seconds of a worker's death, or where no batch
+    comes for `timeout` seconds (0: waits for ever).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
@@ -126,5 +126,5 @@ def load(
             raise
         raise explained from error
     finally:
-        if workers:  # now, while its queues still work: the garbage collector would take 20 seconds
+        if workers:  # here and now: left to the garbage collector, it takes 20 seconds
             fetched._shutdown_workers()
