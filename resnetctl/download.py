@@ -2,66 +2,149 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
 import os
 import re
+import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
 from resnetctl.progress import Progress
 
+PAUSE_SECONDS = 1.0  # before the second try; longer before each one after it
 _BLOCK = 1 << 18
 _TRIES = 5  # in a row without a byte
 _TIMEOUT_SECONDS = 30
 _MB = 1_000_000
 
 
-def download(url: str, target: Path, checksum: str | None, progress: Progress, *, pause_seconds: float = 1.0) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    url: str
+    name: str
+    max_bytes: int | None
+    hint: str
+
+    def failed(self, why: str) -> ResnetctlError:
+        return ResnetctlError(f"cannot download {printable(self.url)}: {why}", hint=self.hint)
+
+
+def download(
+    url: str,
+    target: Path,
+    checksum: str | None,
+    progress: Progress,
+    *,
+    max_bytes: int | None = None,
+    hint: str | None = None,
+) -> None:
     """Fetch `url` to `target`, by way of `<target>.part`, which a later call goes on with.
 
-    `checksum`: `md5:…` or `sha256:…`. Raises DataError where the bytes are not those, and ResnetctlError where the
-    server cannot be reached, or breaks off five times in a row without sending anything.
+    `checksum`: `md5:…` or `sha256:…`, or the first digits of one. `hint`: what to do where the file cannot be had.
+    Of two processes that want the same file the second waits for the first. Raises UsageError for an address that is
+    not http, DataError where the bytes have another checksum, and ResnetctlError where there are more than `max_bytes`,
+    the server cannot be reached, or it breaks off five times in a row without sending anything.
     """
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise UsageError(f"{printable(url)} is no http or https address")
-    part = target.with_name(target.name + ".part")
-    if part.is_symlink():
-        raise DataError(f"{printable(part)} is a link, and is left alone", hint="remove it")
+    default = f"run the same again to go on, or get {target.name} elsewhere and put it into {printable(target.parent)}"
+    wanted = _Wanted(url=url, name=target.name, max_bytes=max_bytes, hint=hint or default)
+    _check_address(wanted)
+    path = target.with_name(target.name + ".part")
+    with _part_file(path, target) as part:
+        if part is None:
+            return
+        _fetch_all(wanted, part, progress)
+        if checksum is not None and not (found := file_checksum(path, checksum.partition(":")[0])).startswith(checksum):
+            part.truncate(0)
+            raise DataError(
+                f"what {printable(url)} sent is not the published file: it has {found}, not {checksum}; "
+                "nothing was kept",
+                hint=hint or "try again, and look whether a proxy or a mirror is between",
+            )
+        os.fsync(part.fileno())
+        path.replace(target)
+
+
+def _check_address(wanted: _Wanted) -> None:
+    try:
+        scheme = urllib.parse.urlsplit(wanted.url).scheme
+    except ValueError:  # an unfinished [ of IPv6
+        scheme = ""
+    if scheme not in ("http", "https"):
+        raise UsageError(f"cannot download {printable(wanted.url)}: not an http or https address", hint=wanted.hint)
+
+
+@contextlib.contextmanager
+def _part_file(path: Path, target: Path) -> Iterator[BinaryIO | None]:
+    """The file at `path`, held by this process alone; None where another one has just renamed it to `target`.
+
+    What is left at `path` without a byte in it is removed in the end.
+    """
+    if path.is_symlink():
+        raise DataError(f"{printable(path)} is a link, and is left alone", hint="remove it")
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)  # waits
+            if _is_at(target, part):
+                yield None
+                return
+            if not _is_at(path, part):  # the other process threw it away
+                continue
+            try:
+                yield part
+            finally:
+                if _is_at(path, part) and not os.fstat(part.fileno()).st_size:
+                    path.unlink()
+            return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether `file` is what lies at `path` now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _fetch_all(wanted: _Wanted, part: BinaryIO, progress: Progress) -> None:
+    """Fetch what `part` lacks, connecting again where the server breaks off."""
+    begin = before = part.seek(0, os.SEEK_END)
     tries = 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
-            if _fetch(url, part, progress):
-                break
+            if _fetch(wanted, part, progress):
+                return
             why = "the connection broke off"
         except urllib.error.HTTPError as error:
+            why = f"the server says {error.code} {error.reason}"
             if error.code < 500:
-                raise _failed(url, f"the server says {error.code} {error.reason}", target) from error
-            why = f"the server says {error.code}"
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+                raise wanted.failed(why) from error
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             why = printable(getattr(error, "reason", None) or error)
-        after = part.stat().st_size if part.exists() else 0
+            if isinstance(error, urllib.error.URLError) and before == begin:  # offline, or no such server
+                raise wanted.failed(why) from error
+        part.flush()
+        after = part.seek(0, os.SEEK_END)
         tries = 0 if after > before else tries + 1
         if tries >= _TRIES:
-            raise _failed(url, why, target)
-        time.sleep(pause_seconds * tries)
-    if checksum is not None:
-        _check(part, checksum, url)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
+            raise wanted.failed(why)
+        time.sleep(PAUSE_SECONDS * tries)
+        before = after
 
 
-def _fetch(url: str, part: Path, progress: Progress) -> bool:
+def _fetch(wanted: _Wanted, part: BinaryIO, progress: Progress) -> bool:
     """Go on with `part`; whether the file is whole now."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "resnetctl", "Accept-Encoding": "identity"})
+    have = part.seek(0, os.SEEK_END)
+    request = urllib.request.Request(wanted.url, headers={"User-Agent": "resnetctl", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
@@ -72,15 +155,20 @@ def _fetch(url: str, part: Path, progress: Progress) -> bool:
         total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
         if total and int(total[1]) == have:
             return True  # it was whole before
-        part.unlink()  # another file lies there now
+        part.truncate(0)  # another file lies there now
         return False
     with response:
         have, total_bytes = _span(response, have)
-        with part.open("ab" if have else "wb") as file:
-            while data := response.read(_BLOCK):
-                file.write(data)
-                have += len(data)
-                progress(f"downloading {part.stem} (MB)", have // _MB, total_bytes and total_bytes // _MB)
+        part.truncate(have)
+        part.seek(have)
+        while data := response.read(_BLOCK):
+            have += len(data)
+            if wanted.max_bytes is not None and have > wanted.max_bytes:
+                part.truncate(0)
+                raise wanted.failed(f"it has more than {wanted.max_bytes:,} bytes; nothing was kept")
+            part.write(data)
+            progress(f"downloading {wanted.name} (MB)", have // _MB, total_bytes and total_bytes // _MB)
+        part.flush()
     return total_bytes is None or have == total_bytes
 
 
@@ -95,16 +183,6 @@ def _span(response: Any, have: int) -> tuple[int, int | None]:
     return 0, int(length) if length.isdigit() else None
 
 
-def _check(part: Path, checksum: str, url: str) -> None:
-    found = file_checksum(part, checksum.partition(":")[0])
-    if found != checksum:
-        part.unlink()
-        raise DataError(
-            f"what {printable(url)} sent is not the published file: {found} instead of {checksum}",
-            hint="try again, and look whether a proxy or a mirror is between",
-        )
-
-
 def file_checksum(path: Path, algorithm: str, progress: Progress | None = None) -> str:
     """`<algorithm>:<hex digits>` of the file at `path`, streamed once."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
@@ -116,10 +194,3 @@ def file_checksum(path: Path, algorithm: str, progress: Progress | None = None) 
             if progress:
                 progress(f"{algorithm} of {path.name} (MB)", done // _MB, size // _MB)
     return f"{algorithm}:{digest.hexdigest()}"
-
-
-def _failed(url: str, why: str, target: Path) -> ResnetctlError:
-    return ResnetctlError(
-        f"cannot download {printable(url)}: {why}",
-        hint=f"run the same again to go on, or get {target.name} elsewhere and put it into {printable(target.parent)}",
-    )

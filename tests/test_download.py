@@ -2,7 +2,10 @@
 
 import hashlib
 import http.server
+import os
 import re
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.ranges_allowed = True
         self.asked: list[str | None] = []
         self.status: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
 
     @property
     def url(self) -> str:
@@ -60,6 +65,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
+        self.server.gate.wait()
         cut = self.server.cuts.pop(0) if self.server.cuts else len(data)
         self.wfile.write(data[start : start + cut])
         if start + cut < len(data):
@@ -83,8 +89,13 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnetctl.download.PAUSE_SECONDS", 0)
+
+
 def fetch(server: Server, target: Path, checksum: str | None = SUM) -> None:
-    download(f"{server.url}/a.tgz", target, checksum, silent, pause_seconds=0)
+    download(f"{server.url}/a.tgz", target, checksum, silent)
 
 
 def test_whole(server: Server, tmp_path: Path) -> None:
@@ -142,12 +153,58 @@ def test_what_the_server_says(server: Server, tmp_path: Path) -> None:
     del server.files["a.tgz"]
     with pytest.raises(ResnetctlError, match="404"):
         fetch(server, tmp_path / "b.tgz")
-    with pytest.raises(UsageError, match="no http"):
+    with pytest.raises(UsageError, match="not an http"):
         download("file:///etc/passwd", tmp_path / "x", None, silent)
     server.shutdown()
     server.server_close()
     with pytest.raises(ResnetctlError, match="refused"):
         fetch(server, tmp_path / "c.tgz")
+
+
+def test_nobody_there_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(seconds: float) -> None:
+        raise AssertionError("waited, though nobody answers")
+
+    monkeypatch.setattr("time.sleep", never)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/a.tgz"
+    with pytest.raises(ResnetctlError, match="refused"):
+        download(url, tmp_path / "a.tgz", SUM, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_two_at_once_fetch_it_once(server: Server, tmp_path: Path) -> None:
+    def opened() -> int:
+        return sum(os.path.realpath(fd).endswith("a.tgz.part") for fd in Path("/proc/self/fd").iterdir())
+
+    server.gate.clear()
+    both = [threading.Thread(target=fetch, args=(server, tmp_path / "a.tgz")) for _ in range(2)]
+    for one in both:
+        one.start()
+    while opened() < 2:
+        assert any(one.is_alive() for one in both)
+    server.gate.set()
+    for one in both:
+        one.join()
+    assert (tmp_path / "a.tgz").read_bytes() == DATA
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tgz"]
+    assert server.asked == [None]
+
+
+def test_the_first_digits_of_a_checksum_are_enough(server: Server, tmp_path: Path) -> None:
+    fetch(server, tmp_path / "a.tgz", SUM[:15])
+    assert (tmp_path / "a.tgz").read_bytes() == DATA
+    with pytest.raises(DataError, match="not sha256:00000000"):
+        fetch(server, tmp_path / "b.tgz", "sha256:00000000")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tgz"]
+
+
+def test_too_many_bytes_are_not_kept(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(ResnetctlError, match="more than 1,000,000 bytes"):
+        download(f"{server.url}/a.tgz", tmp_path / "a.tgz", SUM, silent, max_bytes=1_000_000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_imagenette_from_the_web(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import os
 import re
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from resnetctl.errors import ResnetctlError, UsageError, printable
-from resnetctl.files import atomic_file, write_all
+from resnetctl.download import download, file_checksum
+from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
 from resnetctl.model.resnet import BlurConv2d
+from resnetctl.progress import silent
 
 MIRROR_VARIABLE = "RESNETCTL_WEIGHTS_URL"
 PUBLISHED = ("imagenet1k-v1", "imagenet1k-v2")
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torch.hub's rule, with its eight digits as the least
 _MAX_BYTES = 4 << 30
-_CHUNK = 1 << 20
-_TIMEOUT_SECONDS = 60.0
 _OFFLINE_HINT = (
     "start without them: --set model.weights=none; or from a file: --set model.weights=FILE.pth; "
     f"or name a mirror that has the same file names: {MIRROR_VARIABLE}=URL"
@@ -69,59 +63,18 @@ def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
     found = _HASH_IN_NAME.search(name)
     if found is None:
         raise UsageError(f"{printable(url)} has no hash in its name", hint=f"set {MIRROR_VARIABLE} to a folder's URL")
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / name
+    path, checksum = Path(torch.hub.get_dir()) / "checkpoints" / name, f"sha256:{found[1]}"
     if path.is_file():
-        if _sha256(path).startswith(found[1]):
+        if file_checksum(path, "sha256").startswith(checksum):
             return path
         yield f"{printable(path)} is not what its name says; it is downloaded again"
-    folder.mkdir(parents=True, exist_ok=True)
-    yield f"downloading {printable(url)} to {printable(folder)}"
-    _download(url, path, found[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield f"downloading {printable(url)} to {printable(path.parent)}"
+    try:
+        download(url, path, checksum, silent, max_bytes=_MAX_BYTES, hint=_OFFLINE_HINT)
+    except DataError as error:  # exit code 3 is for data sets
+        raise ResnetctlError(error.message, hint=error.hint) from error
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(url: str, path: Path, sha256_prefix: str) -> None:
-    """Fetch `url` into `path`, which appears only when all of it has come and its hash is right."""
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "resnetctl"})
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _not_downloaded(url, error) from None
-    digest, size = hashlib.sha256(), 0
-    with answer, atomic_file(path) as fd:
-        while chunk := _next_chunk(answer, url):
-            size += len(chunk)
-            if size > _MAX_BYTES:
-                raise ResnetctlError(f"{printable(url)} is over {_MAX_BYTES >> 30} GiB, which no ResNet is")
-            digest.update(chunk)
-            write_all(fd, chunk)
-        length = answer.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) != size:
-            raise _not_downloaded(url, f"the connection was cut after {size:,} of {int(length):,} bytes")
-        if not digest.hexdigest().startswith(sha256_prefix):
-            raise ResnetctlError(
-                f"what came from {printable(url)} has the sha256 {digest.hexdigest()[:16]}…, not {sha256_prefix}…; "
-                "nothing was kept",
-                hint=_OFFLINE_HINT,
-            )
-
-
-def _next_chunk(answer: Any, url: str) -> bytes:
-    try:
-        return bytes(answer.read(_CHUNK))
-    except (OSError, http.client.HTTPException) as error:
-        raise _not_downloaded(url, error) from None
-
-
-def _not_downloaded(url: str, reason: object) -> ResnetctlError:
-    reason = getattr(reason, "reason", None) or reason
-    return ResnetctlError(f"{printable(url)} could not be downloaded: {printable(reason)}", hint=_OFFLINE_HINT)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
