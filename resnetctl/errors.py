@@ -50,6 +50,12 @@ class CheckpointError(ResnetctlError):
     """A checkpoint or a run folder is missing, damaged or does not fit; exit code 1."""
 
 
+class Interrupted(ResnetctlError):
+    """Ctrl-C, where nothing has to be saved first; exit code 130."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 def printable(name: object) -> str:
     """`name` on one line, with control characters, bidirectional overrides and broken UTF-8 shown as escapes.
 

@@ -7,12 +7,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-# typer carries its own click and exports no usage error by a public name
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption, UsageError
-
 from resnetctl import __version__
 from resnetctl.cli import bench, checkpoint, completion, console, eval, help, info, plan, prepare, recipe, train, verify
-from resnetctl.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, ResnetctlError, printable
+from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError, NoSuchOption, WrongCommandLine
+from resnetctl.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ResnetctlError, UsageError, printable
 
 PROGRAM = "resnetctl"
 
@@ -71,6 +69,26 @@ def build() -> Any:
 
 def run(args: list[str]) -> int:
     """Run one command line and return the exit code; bugs of ours leave as the exceptions they are."""
+    console.configure(json="--json" in args)
+    try:
+        return _invoke(args)
+    except BrokenPipeError:
+        _discard_stdout()
+        return EXIT_FAILURE
+    except (ResnetctlError, KeyboardInterrupt, OSError) as raised:
+        error = _explained(raised)
+        if error is None:
+            raise
+    try:
+        console.show_error(error)
+        sys.stdout.flush()
+    except OSError:  # stdout itself is what failed
+        _discard_stdout()
+    return error.exit_code
+
+
+def _invoke(args: list[str]) -> int:
+    """The exit code of a command line. Raises ResnetctlError for a wrong one."""
     try:
         command = build()
         if completion.VARIABLE in os.environ:
@@ -80,28 +98,22 @@ def run(args: list[str]) -> int:
         sys.stdout.flush()
         return 0
     except typer.Exit as end:
+        sys.stdout.flush()
         return end.exit_code
     except NoArgsIsHelpError as error:
         typer.echo(error.message, err=True)
         return EXIT_USAGE
     except ClickException as error:
-        console.show_error(_usage_error(error))
-        return EXIT_USAGE
-    except ResnetctlError as error:
-        console.show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.err().print("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _close_stdout()
-        return EXIT_FAILURE
-    except OSError as error:
-        mended = _os_error(error)
-        if mended is None:
-            raise
-        console.show_error(mended)
-        return mended.exit_code
+        raise _usage_error(error) from None
+
+
+def _explained(error: BaseException) -> ResnetctlError | None:
+    """`error` as something to tell a user; None for a bug of ours."""
+    if isinstance(error, ResnetctlError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    return _os_error(error) if isinstance(error, OSError) else None
 
 
 _WORDS = {
@@ -111,7 +123,7 @@ _WORDS = {
 }
 
 
-def _usage_error(error: ClickException) -> ResnetctlError:
+def _usage_error(error: ClickException) -> UsageError:
     """A wrong command line in the same words as every other error."""
     message = error.message if isinstance(error, NoSuchOption) else error.format_message()
     message, _, suggestion = " ".join(message.split()).partition(". Did you mean ")
@@ -119,11 +131,11 @@ def _usage_error(error: ClickException) -> ResnetctlError:
         message = message.replace(clicks, ours)
     if isinstance(error, NoSuchOption) and error.possibilities:
         suggestion = f"{error.possibilities[0]}?"
-    ctx = error.ctx if isinstance(error, UsageError) else None
+    ctx = error.ctx if isinstance(error, WrongCommandLine) else None
     hint = f"run: {ctx.command_path if ctx else PROGRAM} --help"
     if suggestion:
         hint = f"did you mean {suggestion.replace(chr(39), '')} Or {hint}"
-    return ResnetctlError(printable(message[:1].lower() + message[1:]).rstrip("."), hint=printable(hint))
+    return UsageError(printable(message[:1].lower() + message[1:]).rstrip("."), hint=printable(hint))
 
 
 _OS_HINTS = {
@@ -136,18 +148,38 @@ _OS_HINTS = {
 
 
 def _os_error(error: OSError) -> ResnetctlError | None:
-    """What the machine refused, as an error with a hint; None for what a user cannot mend."""
+    """What the machine refused, as an error with a hint; None for what a user cannot change."""
+    if error.errno == errno.EBADF and error.filename is None:
+        return ResnetctlError("stdout is closed", hint="send the result to a file, or to /dev/null")
     if error.errno not in _OS_HINTS:
         return None
     where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
     return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=_OS_HINTS[error.errno])
 
 
-def _close_stdout() -> None:
-    """Send what is still buffered for a closed pipe nowhere, so that the interpreter does not complain at its end."""
+def _discard_stdout() -> None:
+    """Send what is still buffered for a stdout that failed nowhere: the interpreter would complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open what was closed of stdin, stdout and stderr (`>&-`), or the next file to be opened would take its place.
+
+    Writing to a closed stdout stays an error, EBADF; a closed stderr has nobody to tell.
+    """
+    modes = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
+    for number, mode in modes.items():
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def main() -> NoReturn:
     """The entry point of the console script and of `python -m resnetctl`."""
+    _open_closed_streams()
     sys.exit(run(sys.argv[1:]))

@@ -70,7 +70,10 @@ def bench(
                 plan, index, device=chosen, workers=number, seconds=seconds, progress=progress
             )
     if as_json:
-        console.print_json({"device": str(chosen), "recipe": plan.name, **{k: asdict(v) for k, v in found.items()}})
+        measured = {part: asdict(result) for part, result in found.items()}
+        console.print_document(
+            "bench", {"data": str(dataset.root), "recipe": plan.name, "device": str(chosen), **measured}
+        )
         return
     rows = [(name, *_row(name, result, found)) for name, result in found.items()]
     console.table(("", "img/s", "spread", "of the bound", ""), rows, title=f"{plan.name} on {chosen}")

@@ -29,7 +29,7 @@ def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as
     """List the checkpoints of a run, the newest first; the contents are not read (see verify)."""
     from resnetctl.runs.inventory import find
 
-    _table(find(runs, which), as_json)
+    _table("checkpoint list", find(runs, which), as_json)
 
 
 @app.command("verify")
@@ -38,7 +38,7 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
     from resnetctl.runs.inventory import find
 
     found = find(runs, which, contents=True)
-    _table(found, as_json)
+    _table("checkpoint verify", found, as_json)
     damaged = [f for f in found if f.problem]
     if damaged:
         console.show_error(
@@ -60,7 +60,7 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
     if newest is None or newest.metadata is None:
         raise CheckpointError(f"{found[0].path.name}: {found[0].problem}", hint="resnetctl checkpoint list shows all")
     if as_json:
-        console.print_json({**_facts(newest), "metadata": newest.metadata.to_json()})
+        console.print_document("checkpoint show", {**_facts(newest), "metadata": newest.metadata.to_json()})
         return
     m = newest.metadata
     last, best = m.history[-1] if m.history else None, m.best
@@ -84,32 +84,32 @@ def _facts(f: "Found") -> dict[str, Any]:
     m = f.metadata
     last = m.history[-1] if m and m.history and m.history[-1].step == m.step else None
     return {
-        "path": str(f.path),
+        "checkpoint": str(f.path),
         "step": f.step,
         "epoch": m.epoch if m else None,
         "top1": last.top1 if last else None,
         "top5": last.top5 if last else None,
         "recipe": m.recipe.name if m else None,
-        "size": f.size,
+        "bytes": f.size,
         "sha256": f.sha256,
         "best": f.best,
-        "healthy": f.problem is None,
+        "ok": f.problem is None,
         "problem": f.problem,
     }
 
 
-def _table(found: "list[Found]", as_json: bool) -> None:
+def _table(kind: str, found: "list[Found]", as_json: bool) -> None:
     facts = [_facts(f) for f in found]
     if as_json:
-        console.print_json(facts)
+        console.print_document(kind, {"ok": all(fact["ok"] for fact in facts), "checkpoints": facts})
         return
     rows = [
         (
-            fact["step"] if fact["step"] is not None else Path(fact["path"]).name,
+            fact["step"] if fact["step"] is not None else Path(fact["checkpoint"]).name,
             f"{fact['epoch']:.2f}" if fact["epoch"] is not None else "-",
             f"{fact['top1']:.2f} %" if fact["top1"] is not None else "-",
             f"{fact['top5']:.2f} %" if fact["top5"] is not None else "-",
-            console.size(fact["size"]),
+            console.size(fact["bytes"]),
             fact["problem"] or ("ok, best" if fact["best"] else "ok"),
         )
         for fact in facts

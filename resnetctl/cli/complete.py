@@ -34,9 +34,7 @@ def _summary(recipe: Path) -> str:
 
 def runs(ctx: typer.Context, incomplete: str) -> Items:
     """Names of run folders under `--runs`, the newest first, after `latest`."""
-    from resnetctl.cli.options import DEFAULT_RUNS
-
-    root = Path(ctx.params.get("runs") or DEFAULT_RUNS)
+    root = ctx.params["runs"]
     try:
         folders = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
         folders.sort(key=lambda p: -p.stat().st_mtime)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from resnetctl.cli import complete, help
+from resnetctl.cli.typer_private import completion_of, path_kind, split_words
 from resnetctl.errors import UsageError, did_you_mean, printable
 
 VARIABLE = "_RESNETCTL_COMPLETE"
@@ -137,7 +138,7 @@ assert tuple(_SCRIPTS) == complete.SHELLS
 
 
 def script(shell: str) -> str:
-    """The completion script of `shell`. Raises UsageError for a shell that there is none for."""
+    """The completion script of `shell`. Raises UsageError for any other."""
     if shell in _SCRIPTS:
         return _SCRIPTS[shell]
     close = did_you_mean(shell, complete.SHELLS)
@@ -170,11 +171,9 @@ def completion(
 
 def respond(command: Any, shell: str) -> int:
     """Write the offers for what stands in the environment; `command` is the root of the tree."""
-    from typer._click.shell_completion import split_arg_string
-
     if shell == "bash":
         # the mark keeps an empty last word, and one after a space inside quotes
-        *words, word = split_arg_string(os.environ.get("_RESNETCTL_LINE", "") + "\x01")
+        *words, word = split_words(os.environ.get("_RESNETCTL_LINE", "") + "\x01")
         word = word.rstrip("\x01")
     else:
         words = os.environ.get("_RESNETCTL_WORDS", "").split("\n")
@@ -200,24 +199,19 @@ def _unreplaced(word: str) -> int:
 
 def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]]:
     """`(kind, value, help)` of everything that may stand where `word` is begun."""
-    from typer._click.core import Parameter
-    from typer._click.shell_completion import _resolve_context, _resolve_incomplete
-    from typer.models import TyperPath
-
-    ctx = _resolve_context(root, {}, root.name, words)
-    if getattr(ctx, "_protected_args", None):
-        return []  # a command that there is none of
-    target, begun = _resolve_incomplete(ctx, words, word)
-    if isinstance(target, Parameter):
-        if target._custom_shell_complete is None and isinstance(target.type, TyperPath):
-            return [("file" if target.type.file_okay else "dir", "", "")]
-        items = target.shell_complete(ctx, begun)
-        if not items and begun.startswith((".", "/", "~")):  # runs and recipes may be given as files too
-            return [("file", "", "")]
-    else:
-        items = target.shell_complete(ctx, begun)
-        if not items and not begun:
-            items = target.shell_complete(ctx, "-")
+    found = completion_of(root, words, word)
+    if found is None:
+        return []
+    ctx, target, begun = found
+    kind = path_kind(target)
+    if kind is not None:
+        return [(kind, "", "")]
+    is_command = hasattr(target, "params")
+    items = target.shell_complete(ctx, begun)
+    if not items and not is_command and begun.startswith((".", "/", "~")):
+        return [("file", "", "")]  # runs and recipes may be given as files too
+    if not items and not begun and is_command:
+        items = target.shell_complete(ctx, "-")
     commands = getattr(target, "commands", {})
     helps = {name: sub.help for name, sub in commands.items()}  # an item's own help is cut at 45 characters
     return [("plain", i.value, help.first_sentence(helps.get(i.value) or i.help or "")) for i in items]

@@ -12,23 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from resnetctl.errors import ResnetctlError, printable
+from resnetctl.errors import Interrupted, ResnetctlError, printable
 from resnetctl.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+JSON_VERSION = 1
+"""Of the documents that `--json` prints: a field is added without a new version, and neither renamed nor removed."""
+
 _quiet = False
 _verbose = False
+_json = False
 
 _BAR_UPDATE_SECONDS = 0.1
 
 
-def configure(quiet: bool | None = None, verbose: bool | None = None) -> None:
-    """Set what `-q` and `-v` say; None leaves a setting as it is."""
-    global _quiet, _verbose
+def configure(quiet: bool | None = None, verbose: bool | None = None, json: bool | None = None) -> None:
+    """Set what `-q`, `-v` and `--json` say; None leaves a setting as it is."""
+    global _quiet, _verbose, _json
     _quiet = _quiet if quiet is None else quiet
     _verbose = _verbose if verbose is None else verbose
+    _json = _json if json is None else json
 
 
 def is_quiet() -> bool:
@@ -76,17 +81,36 @@ def warn(text: str) -> None:
 
 
 def show_error(error: ResnetctlError) -> None:
-    """Print `error: …` and, after an empty line, `hint: …` on stderr."""
-    _labelled("error", "bold red", error.message)
+    """Print `error: …` and, after an empty line, `hint: …` on stderr; an interruption by its name alone.
+
+    With `--json` the error is a document on stdout too, unless the command has printed one already.
+    """
+    if isinstance(error, Interrupted):
+        err().print(error.message)
+    else:
+        _labelled("error", "bold red", error.message)
     if error.hint:
         err().print()
         _labelled("hint", "bold cyan", error.hint)
+    if _json:
+        print_document("error", {"message": error.message, "hint": error.hint, "exit_code": error.exit_code})
 
 
 def _labelled(label: str, style: str, text: str) -> None:
     from rich.text import Text
 
     err().print(Text.assemble((f"{label}:", style), " ", text))
+
+
+def print_document(kind: str, fields: Mapping[str, Any]) -> None:
+    """Write the one JSON document of a command to stdout: `kind`, `version`, and `fields`.
+
+    `kind` is the command's name, such as `recipe list`, or `error`. Numbers that are not finite become null. Only the
+    first document of a process is written, so that stdout as a whole is JSON.
+    """
+    global _json
+    print_json({"kind": kind, "version": JSON_VERSION, **fields})
+    _json = False
 
 
 def print_json(document: Any) -> None:

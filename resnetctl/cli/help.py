@@ -9,11 +9,8 @@ from typing import Any
 
 import typer
 
-# typer carries its own click and gives these no public name
-from typer._click.formatting import HelpFormatter
-from typer.core import TyperGroup, TyperOption
-
 from resnetctl.cli import console
+from resnetctl.cli.typer_private import HelpFormatter, TyperGroup, TyperOption
 
 _METAVARS = {
     "int": "N",

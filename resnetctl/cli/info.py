@@ -29,13 +29,14 @@ def info(
         "versions": hardware.versions(),
         "decoders": hardware.decoders(),
         "shared_memory": asdict(shm) if shm else None,
-        "data_root": asdict(hardware.space(data)),
-        "runs_root": asdict(hardware.space(runs)),
+        "data": str(data),
+        "runs": str(runs),
+        "disks": {"data": asdict(hardware.space(data)), "runs": asdict(hardware.space(runs))},
         "device": default,
         "workers": hardware.default_workers(default),
     }
     if as_json:
-        console.print_json(facts)
+        console.print_document("info", facts)
         return
     for number, (title, rows) in enumerate(_sections(facts).items()):
         if number:
@@ -68,7 +69,7 @@ def _sections(facts: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
         or [("none", _why_none(versions))],
         "Versions": [("resnetctl", facts["resnetctl"]), *((_NAMES.get(k, k), v) for k, v in versions.items() if v)],
         "Decoders": [(_NAMES.get(k, k), _decoder(v)) for k, v in facts["decoders"].items()],
-        "Disk": [("data root", _place(facts["data_root"])), ("runs", _place(facts["runs_root"]))],
+        "Disk": [("data root", _place(facts["disks"]["data"])), ("runs", _place(facts["disks"]["runs"]))],
         "Defaults": [("--device auto", facts["device"]), ("--workers", str(facts["workers"]))],
     }
 

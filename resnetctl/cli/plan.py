@@ -44,7 +44,7 @@ def plan(
             progress=progress,
         )
     if as_json:
-        console.print_json({"recipe": chosen.name, **asdict(made)})
+        console.print_document("plan", {"data": str(dataset.root), "recipe": chosen.name, **asdict(made)})
     else:
         _show(made, chosen)
     for problem in made.problems:

@@ -23,22 +23,21 @@ def list_(json: options.Json = False) -> None:
 
     recipes = [load_recipe(name) for name in recipe_names()]
     if json:
-        console.print_json(
-            [
-                {
-                    "name": recipe.name,
-                    "summary": recipe.summary,
-                    "published": recipe.published,
-                    "source": recipe.source,
-                    "arch": recipe.model.arch,
-                    "epochs": recipe.train.epochs,
-                    "global_batch": recipe.train.global_batch,
-                    "lr": effective_lr(recipe),
-                    "train_size": recipe.data.train_size,
-                }
-                for recipe in recipes
-            ]
-        )
+        listed = [
+            {
+                "recipe": recipe.name,
+                "summary": recipe.summary,
+                "published": recipe.published,
+                "source": recipe.source,
+                "arch": recipe.model.arch,
+                "epochs": recipe.train.epochs,
+                "global_batch": recipe.train.global_batch,
+                "lr": effective_lr(recipe),
+                "train_size": recipe.data.train_size,
+            }
+            for recipe in recipes
+        ]
+        console.print_document("recipe list", {"recipes": listed})
         return
     rows = [
         (r.name, r.train.epochs, r.train.global_batch, r.data.train_size, r.summary, r.published or "none")
@@ -73,7 +72,8 @@ def show(
     if toml:
         console.out().print(recipe_to_toml(found), end="")
     elif json:
-        console.print_json({**recipe_to_dict(found), "effective": effective})
+        values = recipe_to_dict(found)
+        console.print_document("recipe show", {"recipe": values.pop("name"), **values, "effective": effective})
     else:
         rows = [(key, _show(value_of(found, key)), found.origins[key]) for key in keys()]
         rows.append(("learning rate in use", f"{effective['lr']:g}", "lr × global_batch / lr_batch"))
@@ -109,7 +109,8 @@ def diff(a: Name, b: Name, json: options.Json = False) -> None:
     first, second = load_recipe(a), load_recipe(b)
     found = differences(first, second)
     if json:
-        console.print_json([{"key": key, "a": mine, "b": theirs} for key, mine, theirs in found])
+        rows = [{"key": key, "a": mine, "b": theirs} for key, mine, theirs in found]
+        console.print_document("recipe diff", {"a": first.name, "b": second.name, "differences": rows})
     elif found:
         console.table(("value", first.name, second.name), [(key, _show(x), _show(y)) for key, x, y in found])
     else:

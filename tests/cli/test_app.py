@@ -55,7 +55,7 @@ def test_nothing_given_shows_the_help(cli):
         ),
         (["train", "--epochs", "0"], "'--epochs': 0 is too small: at least 1", "resnetctl train --help"),
         (["info", "--jsn"], "no such option: --jsn", "did you mean --json?"),
-        (["info", "--json=yes"], "--json", "resnetctl --help"),
+        (["info", "--quiet=yes"], "--quiet", "resnetctl --help"),
         (["recipe", "shwo", "small"], "no such command 'shwo'", "did you mean show?"),
         (["train", "--epochs", "ten"], "--epochs", "resnetctl train --help"),
         (["completion"], "SHELL", "resnetctl completion --help"),
@@ -191,8 +191,15 @@ def test_long_lines_are_not_broken_when_piped(capsys):
 
 
 def test_json_has_no_nan(capsys):
-    console.print_json({"loss": float("nan"), "rates": [1.5, float("inf")], "name": "\udcff", "n": 3})
-    assert json.loads(capsys.readouterr().out) == {"loss": None, "rates": [1.5, None], "name": "\udcff", "n": 3}
+    console.print_document("train", {"loss": float("nan"), "rates": [1.5, float("inf")], "name": "\udcff", "n": 3})
+    assert json.loads(capsys.readouterr().out) == {
+        "kind": "train",
+        "version": 1,
+        "loss": None,
+        "rates": [1.5, None],
+        "name": "\udcff",
+        "n": 3,
+    }
 
 
 def test_progress_in_a_log_file(capsys, monkeypatch):

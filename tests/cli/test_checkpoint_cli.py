@@ -67,8 +67,8 @@ def test_verify_finds_what_is_damaged(run, cli):
     done = cli("checkpoint", "verify", "run", "--json")
     assert done.returncode == 1
     assert "3 of 5 checkpoints cannot be used" in done.stderr
-    found = {f["step"]: f for f in json.loads(done.stdout)}
-    assert {step for step, f in found.items() if f["healthy"]} == {62, 31}
+    found = {f["step"]: f for f in json.loads(done.stdout)["checkpoints"]}
+    assert {step for step, f in found.items() if f["ok"]} == {62, 31}
     assert found[40]["problem"] == "damaged: its sha256 is not the committed one"
     assert found[31]["best"]
     assert (found[62]["top1"], found[62]["recipe"], found[62]["epoch"]) == (50.25, "small", 2.0)
@@ -92,7 +92,7 @@ def test_show_tells_the_newest_or_a_file(run, cli):
 
 def test_a_file_that_holds_another_step_than_its_name_says(run, cli):
     (run.checkpoints / "step-00000031.safetensors").rename(run.checkpoints / "step-00000032.safetensors")
-    found = json.loads(cli("checkpoint", "list", "run", "--json").stdout)
+    found = json.loads(cli("checkpoint", "list", "run", "--json").stdout)["checkpoints"]
     assert next(f for f in found if f["step"] == 32)["problem"] == "damaged: it holds step 31"
 
 

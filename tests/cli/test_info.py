@@ -22,8 +22,8 @@ def test_json(cli, tmp_path):
     assert facts["versions"]["torch"] == torch.__version__
     assert len(facts["accelerators"]) == max(torch.cuda.device_count(), len(facts["accelerators"]))
     assert "jpeg" in facts["decoders"]["torchvision"]
-    assert facts["runs_root"] == {**facts["runs_root"], "path": str(tmp_path / "my runs"), "exists": True}
-    assert facts["data_root"] == {**facts["data_root"], "path": "/nowhere/at all", "exists": False}
+    assert facts["disks"]["runs"] == {**facts["disks"]["runs"], "path": str(tmp_path / "my runs"), "exists": True}
+    assert facts["disks"]["data"] == {**facts["disks"]["data"], "path": "/nowhere/at all", "exists": False}
     assert facts["workers"] >= 1
 
 

@@ -17,7 +17,7 @@ def test_list_names_every_recipe_and_its_published_result(cli: Cli) -> None:
     assert {"fast", "onepager", "small"} <= set(lines)
     assert "published by FFCV" in lines["fast"]
     assert lines["small"].endswith("none")
-    rows = {row["name"]: row for row in json.loads(cli("recipe", "list", "--json").stdout)}
+    rows = {row["recipe"]: row for row in json.loads(cli("recipe", "list", "--json").stdout)["recipes"]}
     assert rows["fast"]["lr"] == pytest.approx(0.425)
     assert rows["small"]["published"] == ""
 
@@ -46,7 +46,7 @@ def test_show_toml_is_a_recipe_file_to_start_from(cli: Cli, tmp_path: Path) -> N
     assert found["origins"]["train.seed"] == "mine.toml"
     assert found["effective"] == {"lr": 0.001, "warmup_epochs": 0.0}
     same = cli("recipe", "diff", "onepager", "mine.toml", "--json")
-    assert json.loads(same.stdout) == [{"key": "train.seed", "a": 0, "b": 7}]
+    assert json.loads(same.stdout)["differences"] == [{"key": "train.seed", "a": 0, "b": 7}]
 
 
 def test_diff_shows_what_differs_and_only_that(cli: Cli) -> None:
@@ -75,7 +75,10 @@ def test_diff_shows_what_differs_and_only_that(cli: Cli) -> None:
 def test_mistakes_are_one_clear_error(cli: Cli, args: list[str], code: int, says: str, hint: str) -> None:
     done = cli("recipe", *args)
     assert done.returncode == code
-    assert done.stdout == ""
+    if "--json" in args:
+        assert json.loads(done.stdout)["kind"] == "error"
+    else:
+        assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
     assert hint in done.stderr.partition("hint: ")[2]

@@ -137,7 +137,7 @@ def test_a_checkpoint_that_is_a_link_is_not_gone_on_with(zygote, tmp_path):
     assert done.returncode == 1
     assert "step-00000099.safetensors is a link" in done.err
     listed = json.loads(zygote.run("checkpoint", "list", "run", "--runs", tmp_path, "--json").out)
-    assert 99 not in [found["step"] for found in listed]
+    assert 99 not in [found["step"] for found in listed["checkpoints"]]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -148,8 +148,8 @@ def test_27_a_second_signal_quits_at_once_and_leaves_no_torn_file(zygote, whole,
     assert command.wait() == 130
     assert "Traceback" not in command.err
     verified = zygote.run("checkpoint", "verify", "run", "--runs", tmp_path, "--json")
-    for found in json.loads(verified.out):
-        assert found["healthy"] or "unfinished" in found["problem"]
+    for found in json.loads(verified.out)["checkpoints"]:
+        assert found["ok"] or "unfinished" in found["problem"]
     assert_same(whole, resume_until_done(zygote, tmp_path, "run"))
 
 

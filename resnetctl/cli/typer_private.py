@@ -1,0 +1,55 @@
+"""What is used of Typer and of the Click inside it that has no public name: the one place to mend for another release.
+
+The heavier parts are imported where they are called, so that `--help` does not pay for them.
+"""
+
+from typing import Any
+
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption
+from typer._click.exceptions import UsageError as WrongCommandLine
+from typer._click.formatting import HelpFormatter
+from typer.core import TyperGroup, TyperOption
+
+__all__ = [
+    "ClickException",
+    "HelpFormatter",
+    "NoArgsIsHelpError",
+    "NoSuchOption",
+    "TyperGroup",
+    "TyperOption",
+    "WrongCommandLine",
+    "completion_of",
+    "path_kind",
+    "split_words",
+]
+
+
+def split_words(line: str) -> list[str]:
+    """The words of an unfinished shell `line`, quotes removed."""
+    from typer._click.shell_completion import split_arg_string
+
+    return split_arg_string(line)
+
+
+def completion_of(root: Any, words: list[str], word: str) -> tuple[Any, Any, str] | None:
+    """What the cursor is in after `words`: `(context, the parameter or command, what is begun of its value)`.
+
+    None after a word that is no command.
+    """
+    from typer._click.shell_completion import _resolve_context, _resolve_incomplete
+
+    context = _resolve_context(root, {}, root.name, words)
+    if getattr(context, "_protected_args", None):
+        return None
+    target, begun = _resolve_incomplete(context, words, word)
+    return context, target, begun
+
+
+def path_kind(target: Any) -> str | None:
+    """`file` or `dir` where `target` is a parameter whose values only the shell can offer, else None."""
+    from typer.models import TyperPath
+
+    if getattr(target, "_custom_shell_complete", None) is not None:
+        return None
+    kind = getattr(target, "type", None)
+    return ("file" if kind.file_okay else "dir") if isinstance(kind, TyperPath) else None
