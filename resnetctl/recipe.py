@@ -23,7 +23,8 @@ from resnetctl.recipe_fields import (
     ScheduleRecipe,
     TrainRecipe,
 )
-from resnetctl.recipe_values import RecipeError, converted, kinds, show_value, toml_value, type_name
+from resnetctl.recipe_values import RecipeError, converted, kinds, show_value, toml_value
+from resnetctl.typed_json import decode, encode, kind_name
 
 __all__ = [
     "ARCHITECTURES",
@@ -192,8 +193,8 @@ def _build(
     for name in ABOUT:
         try:
             texts[name] = converted(about.get(name, [] if name == "notes" else ""), kinds(Recipe)[name])
-        except TypeError:
-            problems.append((name, f"{show_value(about[name])} is not {type_name(kinds(Recipe)[name])}"))
+        except ValueError:
+            problems.append((name, f"{show_value(about[name])} is not {kind_name(kinds(Recipe)[name])}"))
     if problems:
         raise RecipeError(problems, hint="every value and what it means: resnetctl recipe show small")
     return Recipe(**texts, **sections, origins={key: origins.get(key, "default") for key in keys()})
@@ -276,9 +277,9 @@ def parse_set(text: str) -> Override:
     kind = kinds(SECTIONS[section])[name]
     try:
         return Override(key, converted(_parse_value(value, kind), kind), "--set")
-    except TypeError:
+    except ValueError:
         raise UsageError(
-            f"--set {key}={printable(value)}: it must be {type_name(kind)}", hint="resnetctl recipe show small"
+            f"--set {key}={printable(value)}: it must be {kind_name(kind)}", hint="resnetctl recipe show small"
         ) from None
 
 
@@ -320,14 +321,8 @@ def recipe_to_toml(recipe: Recipe) -> str:
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """The whole recipe, with origins, as JSON takes it."""
-    document: dict[str, Any] = {name: _plain(getattr(recipe, name)) for name in ABOUT}
-    for section, kind in SECTIONS.items():
-        document[section] = {f.name: _plain(value_of(recipe, f"{section}.{f.name}")) for f in fields(kind)}
-    return {**document, "origins": dict(recipe.origins)}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    document: dict[str, Any] = encode(recipe)
+    return document
 
 
 def recipe_from_dict(document: Any) -> Recipe:
@@ -341,8 +336,9 @@ def recipe_from_dict(document: Any) -> Recipe:
             values |= {f"{name}.{key}": value for key, value in entries.items()}
         elif name not in (*ABOUT, "origins"):
             problems.append((printable(name)[:80], "no recipe of this version has it"))
-    origins = document.get("origins", {})
-    if not isinstance(origins, dict) or not all(isinstance(o, str) and len(o) <= 10_000 for o in origins.values()):
+    try:
+        origins = decode(dict[str, str], document.get("origins", {}), "origins")
+    except ValueError:
         problems.append(("origins", "they are not a table of texts"))
         origins = {}
     read: dict[str, Any] = {}

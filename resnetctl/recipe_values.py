@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import MISSING, field, fields
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 from resnetctl.errors import UsageError, printable
+from resnetctl.typed_json import decode, kind_name
 
 
 class RecipeError(UsageError):
@@ -97,9 +98,9 @@ class Section:
         kind, value = kinds(section)[name], getattr(self, name)
         try:
             value = converted(value, kind)
-        except TypeError:
+        except ValueError:
             bounds = f"; it must be {rule.allowed}" if rule else ""
-            return name, f"{show_value(value)} is not {type_name(kind)}{bounds}"
+            return name, f"{show_value(value)} is not {'allowed' if type(value) is kind else kind_name(kind)}{bounds}"
         object.__setattr__(self, name, value)
         if rule is not None and not rule.holds(value):
             return name, f"{show_value(value)} is not allowed; it must be {rule.allowed}"
@@ -115,34 +116,17 @@ def kinds(section_class: type) -> dict[str, Any]:
 # --- types ----------------------------------------------------------------------------------------------------------
 
 
-def type_name(kind: Any) -> str:
-    """A field's type in words."""
-    if get_origin(kind) is tuple:
-        return "a list of texts" if get_args(kind)[0] is str else f"a list of {len(get_args(kind))} numbers"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-
-
 def converted(value: Any, kind: Any) -> Any:
-    """`value` as a field of type `kind` holds it; TypeError where it is something else."""
-    if get_origin(kind) is tuple:
-        kinds = get_args(kind)
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        if kinds[-1] is Ellipsis:
-            kinds = (kinds[0],) * min(len(value), 1000)
-        if len(value) != len(kinds):
-            raise TypeError
-        return tuple(converted(v, k) for v, k in zip(value, kinds, strict=True))
-    if kind is float and type(value) is int and abs(value) < 1 << 53:
-        return float(value)
-    if type(value) is not kind or (kind is str and not _storable(value)):
-        raise TypeError
+    """`value` as a field of type `kind` holds it; ValueError where it is something else."""
+    value = decode(kind, value, "")
+    if not all(_storable(text) for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
+        raise ValueError("not every file could hold it")
     return value
 
 
-def _storable(value: str) -> bool:
-    """Whether `value` can be written as UTF-8 and is of a sane length."""
-    return len(value) <= 10_000 and not re.search("[\ud800-\udfff\0]", value)
+def _storable(text: str) -> bool:
+    """Whether `text` can be written as UTF-8 and is of a sane length."""
+    return len(text) <= 10_000 and not re.search("[\ud800-\udfff\0]", text)
 
 
 def toml_value(value: Any) -> str:

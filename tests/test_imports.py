@@ -16,7 +16,7 @@ PACKAGE = Path(resnetctl.__file__).parent
 HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "onnx", "pyarrow")
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
-BASE = {"errors", "files", "progress", "hardware", "parallel", "download"}
+BASE = {"errors", "files", "progress", "hardware", "parallel", "download", "typed_json"}
 RECIPE = {"recipe", "recipe_fields", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
@@ -26,6 +26,7 @@ ALLOWED = {
     "progress": set(),
     "files": {"errors"},
     "hardware": {"errors", "files"},
+    "typed_json": {"errors"},
     "parallel": {"errors"},
     "download": {"errors", "files", "progress"},
     "distributed": BASE,
@@ -51,6 +52,7 @@ LIGHT = {
     "files",
     "progress",
     "hardware",
+    "typed_json",
 }
 
 # plain dataclasses: what the engine says and the report shows; a table of names

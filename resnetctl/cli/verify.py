@@ -83,7 +83,7 @@ def _document(report: "Report") -> dict[str, Any]:
         "incomplete": report.dataset.incomplete,
         "images": report.images,
         "checks": [check._asdict() for check in report.checks],
-        "bad": [{k: printable(v) for k, v in bad._asdict().items()} for bad in report.bad],
+        "bad": [{k: printable(v) for k, v in vars(bad).items()} for bad in report.bad],
         "notes": report.notes,
         "quarantined": report.dataset.quarantined,
         "remarks": report.remarks,

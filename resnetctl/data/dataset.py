@@ -9,6 +9,7 @@ from typing import Any
 
 from resnetctl.data.index import Index, index_path
 from resnetctl.errors import DataError, printable
+from resnetctl.typed_json import decode, encode, parse
 
 DATASET_FILE = "dataset.json"
 _OURS = "resnetctl "
@@ -19,7 +20,7 @@ _PREPARE = "run: resnetctl prepare"
 class Dataset:
     """What `prepare` made of a data root."""
 
-    root: Path
+    root: Path = field(metadata={"json": None})
     """The data root: the folder with `dataset.json` and the indexes."""
     name: str
     """What the data set is called, such as `imagenet-1k` or the name of its folder."""
@@ -28,8 +29,8 @@ class Dataset:
     recipe: str | None
     """The recipe that suits it, or None where the size of the images and of the set should decide."""
     classes: int
-    train_images: int
-    val_images: int
+    train_images: int = field(metadata={"json": "train"})
+    val_images: int = field(metadata={"json": "val"})
     """0 where there is no val split."""
     created_by: str
     """`resnetctl` and its version."""
@@ -85,8 +86,8 @@ def quarantined_samples(dataset: Dataset, split: str) -> list[str]:
 def is_ours(path: Path) -> bool:
     """Whether the file at `path` is a `dataset.json` that this program wrote (others use the name too)."""
     try:
-        return _is_ours(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return _is_ours(parse(path.read_bytes(), "it"))
+    except (OSError, ValueError):
         return False
 
 
@@ -105,57 +106,24 @@ def load_dataset(data_root: Path) -> Dataset:
     """Read `dataset.json` of `data_root`. Raises DataError where it is missing, damaged or another program's."""
     path = data_root / DATASET_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = parse(path.read_bytes(), "it")
+        if not _is_ours(content):
+            raise DataError(
+                f"{printable(path)} was not written by resnetctl",
+                hint="choose another data root with --data, and run resnetctl prepare SOURCE --data ROOT",
+            )
+        return decode(Dataset, content, "it", root=data_root)
     except FileNotFoundError:
         hint = f"{_PREPARE} (with --source sample to start with the bundled images)"
         raise DataError(f"no data set is prepared in {printable(data_root)}", hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
-    if not _is_ours(content):
-        raise DataError(
-            f"{printable(path)} was not written by resnetctl",
-            hint="choose another data root with --data, and run resnetctl prepare SOURCE --data ROOT",
-        )
-    try:
-        return Dataset(
-            root=data_root,
-            name=str(content["name"]),
-            source=str(content["source"]),
-            recipe=None if content["recipe"] is None else str(content["recipe"]),
-            classes=int(content["classes"]),
-            train_images=int(content["train"]),
-            val_images=int(content["val"]),
-            created_by=str(content["created_by"]),
-            incomplete=None if content["incomplete"] is None else str(content["incomplete"]),
-            fingerprints={str(k): str(v) for k, v in content["fingerprints"].items()},
-            quarantined={str(k): int(v) for k, v in content.get("quarantined", {}).items()},
-            val_fraction=None if content.get("val_fraction") is None else float(content["val_fraction"]),
-            seed=int(content.get("seed", 0)),
-            checksums={str(k): str(v) for k, v in content.get("checksums", {}).items()},
-            accepted={str(k): str(v) for k, v in content.get("accepted", {}).items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint=_PREPARE) from error
 
 
 def encode_dataset(dataset: Dataset) -> bytes:
     """What `dataset.json` holds."""
-    content = {
-        "name": dataset.name,
-        "source": dataset.source,
-        "recipe": dataset.recipe,
-        "classes": dataset.classes,
-        "train": dataset.train_images,
-        "val": dataset.val_images,
-        "created_by": dataset.created_by,
-        "incomplete": dataset.incomplete,
-        "fingerprints": dataset.fingerprints,
-        "quarantined": dataset.quarantined,
-        "val_fraction": dataset.val_fraction,
-        "seed": dataset.seed,
-        "checksums": dataset.checksums,
-        "accepted": dataset.accepted,
-    }
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return (json.dumps(encode(dataset), indent=2) + "\n").encode()

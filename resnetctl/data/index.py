@@ -13,7 +13,6 @@ what trains or evaluates has nothing to leave out. The fingerprint is that of th
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ import numpy as np
 from resnetctl.data.archives import MAX_SAMPLE_BYTES, STORED
 from resnetctl.data.mapped import damaged, map_safetensors
 from resnetctl.errors import DataError, printable
+from resnetctl.typed_json import decode, parse
 
 FORMAT = 2
 UNKNOWN_CRC = -1
@@ -112,14 +112,10 @@ class Index:
         self.include_quarantined = include_quarantined
         arrays, metadata = map_safetensors(path)
         try:
-            head = json.loads(metadata[METADATA_KEY])
-            if head.pop("format") != FORMAT:
+            head = parse(metadata[METADATA_KEY], "its metadata")
+            if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
                 raise ValueError("another format version")
-            for key in ("classes", "class_names", "notes", "quarantined"):
-                if not isinstance(head[key], list):
-                    raise ValueError(f"{key} is no list")
-                head[key] = tuple(map(int if key == "quarantined" else str, head[key]))
-            self.info = IndexInfo(**head)
+            self.info = decode(IndexInfo, head, "its metadata")
             self._check(arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise damaged(path, str(error)) from error
@@ -167,8 +163,6 @@ class Index:
             raise ValueError("quarantined out of range")
         if len(self.info.class_names) != len(self.info.classes) or self.info.split not in SPLITS:
             raise ValueError("class names do not match classes")
-        if not isinstance(self.info.root, str):
-            raise TypeError("root is no path")
 
     def __len__(self) -> int:
         return len(self.label)

@@ -7,7 +7,7 @@ import json
 import os
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from resnetctl.data.index import COLUMNS, FORMAT, METADATA_KEY, UNKNOWN_CRC, Ind
 from resnetctl.data.mapped import pack_strings
 from resnetctl.errors import DataError, printable
 from resnetctl.files import atomic_file, write_all
+from resnetctl.typed_json import encode
 
 
 class IndexBuilder:
@@ -129,7 +130,7 @@ def _encode(
     fingerprint = _fingerprint(info.classes, front, names[:usable]) if info.quarantined else whole
     info = replace(info, fingerprint=fingerprint, whole_fingerprint=whole)
     arrays = arrays | pack_strings("name", names) | pack_strings("container_name", containers)
-    return info, save(arrays, {METADATA_KEY: json.dumps({"format": FORMAT, **asdict(info)}, sort_keys=True)})
+    return info, save(arrays, {METADATA_KEY: json.dumps({"format": FORMAT, **encode(info)}, sort_keys=True)})
 
 
 def _known_of(known: Index, arrays: dict[str, np.ndarray], names: list[bytes]) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -6,22 +6,24 @@ The indexes hold which samples these are; this file says it to people, one JSON 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from resnetctl.errors import DataError, printable
+from resnetctl.typed_json import decode_text, encode
 
 QUARANTINE_FILE = "quarantine.jsonl"
 _MAX_BYTES = 1 << 30
 
 
-class BadImage(NamedTuple):
+@dataclass(frozen=True)
+class BadImage:
     """An image that cannot be trained on, and why."""
 
     split: str
-    name: str
+    name: str = field(metadata={"json": "sample"})
     """`<class>/<file>`, the sample's name in the index."""
-    container: str
+    container: str = field(metadata={"json": "file"})
     """The file that holds it, relative to the images' root."""
     reason: str
 
@@ -37,24 +39,17 @@ def read_quarantine(data_root: Path) -> list[BadImage]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is far too long")
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [BadImage(*(_string(row[key]) for key in ("split", "sample", "file", "reason"))) for row in rows]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [decode_text(BadImage, line, f"line {number}") for number, line in enumerate(lines, 1)]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(path)} cannot be read: {printable(error)}",
             hint="move it, then run: resnetctl verify",
         ) from error
 
 
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a value is no text")
-    return value
-
-
 def encode_quarantine(bad: list[BadImage]) -> bytes:
     """What `quarantine.jsonl` holds; characters that are no UTF-8 are kept as JSON escapes."""
-    rows = ({"split": b.split, "sample": b.name, "file": b.container, "reason": b.reason} for b in bad)
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    return "".join(json.dumps(encode(image)) + "\n" for image in bad).encode()

@@ -206,7 +206,7 @@ def check_dataset(data: bytes, folder: Path) -> None:
 
 def check_quarantine(data: bytes, folder: Path) -> None:
     (folder / "quarantine.jsonl").write_bytes(data)
-    assert all(isinstance(text, str) for bad in read_quarantine(folder) for text in bad)
+    assert all(isinstance(text, str) for bad in read_quarantine(folder) for text in vars(bad).values())
 
 
 CHECKS = {
