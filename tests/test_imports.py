@@ -37,7 +37,8 @@ ALLOWED = {
     "model": BASE | RECIPE,
     "data": BASE | RECIPE,
     "engine": BELOW_ENGINE,
-    "cli": BELOW_ENGINE | {"engine"},
+    "suites": BASE | RECIPE | {"data"},
+    "cli": BELOW_ENGINE | {"engine", "suites"},
 }
 # The rooms of `data`, in the order of a sample's way: each may import those before it, and what lies at data's top.
 DATA_ROOMS = ("archives", "imagenet", "images", "sources", "batches", "copies")
@@ -56,7 +57,7 @@ LIGHT = {
 }
 
 # plain dataclasses: what the engine says and the report shows; a table of names
-LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources"}
+LIGHT_MODULES = {"resnetctl.engine.events", "resnetctl.data.sources", "resnetctl.suites"}
 
 
 def part_of(module: str) -> str:
