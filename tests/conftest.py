@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.zygote import Zygote
 
 # tests run side by side: a thread pool a process would be many threads a core, each waiting for the others by spinning
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,3 +47,11 @@ def cli(tmp_path: Path) -> Cli:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Starts commands of `resnetctl` in no time, and kills them at a moment."""
+    zygote = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield zygote
+    zygote.close()

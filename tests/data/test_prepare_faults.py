@@ -21,6 +21,7 @@ from resnetctl.data.dataset import load_dataset
 from resnetctl.data.prepare import prepare
 from resnetctl.errors import DataError, ResnetctlError
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg, official, tar_of
+from tests.zygote import Zygote
 
 WNIDS = imagenet.wnids()[::250]
 WRITTEN = ("train.index.safetensors", "val.index.safetensors", "dataset.json")
@@ -84,61 +85,27 @@ def test_fault_3_a_zeroed_header_in_the_middle(archives: Path, tmp_path: Path) -
             prepare(tmp_path / "data", archives, allow_incomplete=True)
 
 
-# For each number on stdin, a child that prepares and is killed before its file operation of that number.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import safetensors.numpy
-from resnetctl.data.imagenet import devkit
-from resnetctl.data.prepare import prepare
-from resnetctl.data.sources import flat, folder, imagenette, imagewoof, kaggle, official, parquet, sample, shards
-
-STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "tempfile.mkstemp", "fcntl.lockf", "fcntl.flock", "os.scandir"}
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        left = int(line)
-        def hook(event, args):
-            global left
-            left -= event in STEPS
-            if left == 0 and event in STEPS:
-                os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-        prepare(Path(sys.argv[2]), Path(sys.argv[1]))
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-def test_fault_5_kill_9_at_any_moment_then_prepare_again(archives: Path, tmp_path: Path) -> None:
+def test_fault_5_kill_9_at_any_moment_then_prepare_again(archives: Path, zygote: Zygote, tmp_path: Path) -> None:
     """Killed before each of its file operations in turn, over the index of another data set."""
-    reference = tmp_path / "reference"
+    reference, data = tmp_path / "reference", tmp_path / "data"
     prepare(reference, archives)
-    data = tmp_path / "data"
-    command = [sys.executable, "-c", KILLED, str(archives), str(data)]
-    mixed, whole = 0, 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as killer:
-        assert killer.stdin
-        assert killer.stdout
-        for step in range(1, 1000):
-            prepare(data, kind="sample")
-            print(step, file=killer.stdin, flush=True)
-            code = int(killer.stdout.readline())
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL
-            dataset = load_dataset(data)
-            try:  # either is fine, but never the index of another data set
-                lengths = len(dataset.train()), len(dataset.val())
-            except DataError:
-                mixed += 1
-            else:
-                assert lengths == (dataset.train_images, dataset.val_images)
-                whole += 1
-            prepare(data, archives)
-            assert {k: v for k, v in state(data).items() if not k.startswith("sample/")} == state(reference)
-        killer.stdin.close()
+    mixed = whole = 0
+    while True:
+        prepare(data, kind="sample")
+        done = zygote.run("prepare", archives, "--data", data, kill=(f"[!o]* {data}*", mixed + whole + 1))
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.err
+        dataset = load_dataset(data)
+        try:  # either is fine, but never the index of another data set
+            lengths = len(dataset.train()), len(dataset.val())
+        except DataError:
+            mixed += 1
+        else:
+            assert lengths == (dataset.train_images, dataset.val_images)
+            whole += 1
+        prepare(data, archives)
+        assert {k: v for k, v in state(data).items() if not k.startswith("sample/")} == state(reference)
     assert whole >= 15
     assert 1 <= mixed <= 10  # between the first rename and the last
 

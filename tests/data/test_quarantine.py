@@ -19,6 +19,7 @@ from resnetctl.data.verify import verify
 from resnetctl.errors import DataError, ResnetctlError
 from tests.fixtures.holdings import Holding
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg
+from tests.zygote import Zygote
 
 
 def tree(root: Path) -> Path:
@@ -284,61 +285,30 @@ def test_fault_4_archives_with_another_md5(tmp_path: Path, monkeypatch: pytest.M
     assert not verify(tmp_path / "data", workers=0, archives=True).ok  # another one than was accepted
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from resnetctl.data.verify import verify
-from resnetctl import parallel
-from resnetctl.data import look
-
-STEPS = {"open", "os.rename", "os.remove", "tempfile.mkstemp", "fcntl.lockf"}
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        left = int(line)
-        def hook(event, args):
-            global left
-            left -= event in STEPS
-            if left == 0 and event in STEPS:
-                os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-        verify(Path(sys.argv[1]), workers=0)
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-def test_kill_9_at_any_moment_of_verify_then_again(tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_of_verify_then_again(zygote: Zygote, tmp_path: Path) -> None:
     """Either nothing was kept, or all; or it is said that it was interrupted, and prepare mends it."""
     root = tree(tmp_path / "data")
     (root / "train/cat/2.jpg").write_bytes(b"x" * 100)
     prepare(root)
-    command = [sys.executable, "-c", KILLED, str(root)]
     start = {p: p.read_bytes() for p in root.iterdir() if p.is_file()}
     killed = interrupted = 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as killer:
-        assert killer.stdin
-        assert killer.stdout
-        for step in range(1, 500):
-            for path, data in start.items():
-                path.write_bytes(data)
-            (root / "quarantine.jsonl").unlink(missing_ok=True)
-            print(step, file=killer.stdin, flush=True)
-            code = int(killer.stdout.readline())
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL
-            killed += 1
-            dataset = load_dataset(root)
-            try:
-                assert len(dataset.train()) == dataset.train_images
-            except DataError:
-                interrupted += 1
-                prepare(root)
-            verify(root, workers=0)
-            assert load_dataset(root).quarantined == {"train": 1}
-        killer.stdin.close()
+    while True:
+        for path, data in start.items():
+            path.write_bytes(data)
+        (root / "quarantine.jsonl").unlink(missing_ok=True)
+        done = zygote.run("verify", "--data", root, "--workers", 0, kill=(f"[!o]* {root}*", killed + 1))
+        if done.returncode == 3:  # it came to its end, and found the bad image
+            break
+        assert done.returncode == -signal.SIGKILL, done.err
+        killed += 1
+        dataset = load_dataset(root)
+        try:
+            assert len(dataset.train()) == dataset.train_images
+        except DataError:
+            interrupted += 1
+            prepare(root)
+        verify(root, workers=0)
+        assert load_dataset(root).quarantined == {"train": 1}
     assert killed > 10
     assert interrupted <= 6  # between the first rename and the last
     assert not list(root.glob(".*tmp"))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from resnetctl.data.index import Index, index_path
 from resnetctl.data.prepare import prepare
-from tests.reliability.zygote import Zygote
+from tests.zygote import Zygote
 
 OPTIONS = (
     *("--arch", "resnet18", "--epochs", "3", "--batch-size", "12", "--workers", "1"),

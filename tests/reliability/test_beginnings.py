@@ -73,7 +73,7 @@ def test_what_others_put_into_the_folder_of_a_run_that_failed_stays(zygote, tmp_
 
 
 def test_a_run_killed_before_its_first_save_begins_again(zygote, whole, tmp_path):
-    killed = run(zygote, tmp_path, *OPTIONS, "--name", "run", RESNETCTL_FAULT="safetensors-created")
+    killed = run(zygote, tmp_path, *OPTIONS, "--name", "run", kill=("chmod *.safetensors.*", 1))
     assert killed.returncode == -signal.SIGKILL
     assert steps(tmp_path / "run") == []
     assert (tmp_path / "latest").readlink().name == "run"

@@ -10,7 +10,7 @@ import pytest
 from resnetctl.data.prepare import prepare
 from resnetctl.runs.checkpoint import Checkpoint, load_file, save_checkpoint
 from tests.reliability.conftest import OPTIONS, assert_same, left, steps
-from tests.reliability.test_kills import resume_until_done
+from tests.reliability.test_kills import SAVE_STEPS, resume_until_done
 from tests.reliability.test_ranks import workers_of
 
 EIGHT = ("--set", "train.max_steps=8")
@@ -18,19 +18,19 @@ SEVERAL = 6
 PATIENT = ("--set", "data.timeout_seconds=300")
 
 
-def start(zygote, folder, *args, **env):
-    return zygote.start("train", *args, "--runs", folder, RESNETCTL_TRACE=str(folder / "trace"), **env)
+def start(zygote, folder, *args, **how):
+    return zygote.start("train", *args, "--runs", folder, RESNETCTL_TRACE=str(folder / "trace"), **how)
 
 
-def run(zygote, folder, *args, limits=None, **env):
-    done = start(zygote, folder, *args, limits=limits, **env)
+def run(zygote, folder, *args, **how):
+    done = start(zygote, folder, *args, **how)
     done.wait()
     return done
 
 
-def killed_after(zygote, folder, fault="json-done:4", *args):
-    """A run that was killed right after its fourth save, that of step 8."""
-    killed = run(zygote, folder, *OPTIONS, "--name", "run", *args, RESNETCTL_FAULT=fault)
+def killed_after(zygote, folder):
+    """A run that was killed right after its fourth save, that of step 8, had been committed."""
+    killed = run(zygote, folder, *OPTIONS, "--name", "run", kill=SAVE_STEPS["committed"])
     assert killed.returncode == -signal.SIGKILL
     assert steps(folder / "run")[-1] == 8
     return folder / "run"

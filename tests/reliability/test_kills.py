@@ -8,12 +8,21 @@ import pytest
 
 from tests.reliability.conftest import OPTIONS, assert_same, left, steps
 
-# every moment of the save protocol at which it could end; `json` is the commit record
-SAVE_STEPS = (
-    *(f"safetensors-{moment}" for moment in ("created", "half", "synced", "renamed", "done")),
-    *(f"json-{moment}" for moment in ("created", "synced", "renamed", "done")),
-    "prune-half",
-)
+# every moment of the fourth save at which it could end; the third has nothing to delete yet
+SAVE_STEPS = {
+    "created": ("chmod *.step-00000008.safetensors.*", 1),
+    "half written": ("write *.step-00000008.safetensors.*", 60),
+    "written": ("fsync *.step-00000008.safetensors.*", 1),
+    "synced": ("rename *step-00000008.safetensors", 1),
+    "renamed": ("fsync */checkpoints", 7),
+    "record created": ("chmod *.step-00000008.json.*", 1),
+    "record written": ("fsync *.step-00000008.json.*", 1),
+    "record synced": ("rename *step-00000008.json", 1),
+    "record renamed": ("fsync */checkpoints", 8),
+    "committed": ("remove *step-00000004.json", 2),
+    "half deleted": ("remove *step-00000004.safetensors", 1),
+}
+QUICK = ("half written", "renamed", "record created")
 
 
 def resume_until_done(zygote, folder, name, args=("--resume",), **env):
@@ -57,20 +66,12 @@ def test_fifty_random_kills(zygote, tmp_path):
     assert_same(uninterrupted, killed_again_and_again(zygote, folders[1], options, 50, 5.0, seed=time.time_ns()))
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [m if m in ("safetensors-half", "safetensors-done", "json-created") else pytest.param(m, marks=pytest.mark.slow)
-     for m in SAVE_STEPS],
-)  # fmt: skip
+@pytest.mark.parametrize("moment", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in SAVE_STEPS])
 def test_a_kill_at_each_step_of_a_save(moment, zygote, whole, tmp_path):
-    """In the fourth save: the third has nothing to delete yet."""
-    fault = "prune-half" if moment == "prune-half" else f"{moment}:4"
-    if moment.startswith("json"):
-        fault = f"{moment}:4"
     killed = zygote.run(
         *("train", *OPTIONS, "--runs", tmp_path, "--name", "run"),
+        kill=SAVE_STEPS[moment],
         RESNETCTL_TRACE=str(tmp_path / "trace"),
-        RESNETCTL_FAULT=fault,
     )
     assert killed.returncode == -signal.SIGKILL
     committed = steps(tmp_path / "run")

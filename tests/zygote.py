@@ -1,52 +1,24 @@
 """Processes of `resnetctl` that start in no time: one process imports everything once, and forks for each command.
 
 Each command is a process of its own, in a session of its own, running the program's real entry point with its own
-environment and output files; it can be killed like any other.
+environment and output files; it can be killed like any other, at any time or at a moment (see `tests.moments`).
 """
 
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
+import resource
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
-_LOOP = """
-import json, os, resource, sys
-import resnetctl.cli.app as app
-import resnetctl.engine.train, resnetctl.engine.resume, resnetctl.engine.evaluate, resnetctl.cli.render
-import rich.progress, torchvision, torch.distributed.elastic.multiprocessing.errors
-from torch.distributed.launcher import api
-for line in sys.stdin:
-    order = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        for n, name in enumerate(("/dev/null", order["out"], order["err"])):
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(fd, n)
-        os.environ.update(order["env"])
-        for name, most in order["limits"].items():
-            resource.setrlimit(getattr(resource, name), (most, most))
-        os.chdir(order["cwd"])
-        code = 70
-        try:
-            sys.argv = ["resnetctl", *order["args"]]
-            code = app.run(order["args"])
-        except SystemExit as end:
-            code = end.code
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 70)
-    print(pid, flush=True)
-    _, status = os.waitpid(pid, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
+from tests.moments import Moment, kill_before
 
 
 class Command:
@@ -96,7 +68,8 @@ class Zygote:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("RESNETCTL_")}
         # one thread each: quick beside other tests, and the bits of a result depend on the number
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _LOOP],
+            [sys.executable, "-m", "tests.zygote"],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -105,7 +78,10 @@ class Zygote:
         self._folder, self._count = folder, 0
         self._last: Command | None = None
 
-    def start(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
+    def start(
+        self, *args: object, limits: dict[str, int] | None = None, kill: Moment | None = None, **env: str
+    ) -> Command:
+        """Run `resnetctl ARGS` under resource limits (`RLIMIT_…`), to be killed at a moment, with `env` added."""
         if self._last is not None:  # of a test that failed before it had waited
             self._last.send(signal.SIGKILL)
             self._last.wait()
@@ -117,6 +93,7 @@ class Zygote:
             "args": [str(a) for a in args],
             "env": env,
             "limits": limits or {},
+            "kill": kill,
             "cwd": str(self._folder),
             "out": str(out),
             "err": str(err),
@@ -126,8 +103,10 @@ class Zygote:
         self._last = Command(self, int(self.answer()), out, err)
         return self._last
 
-    def run(self, *args: object, limits: dict[str, int] | None = None, **env: str) -> Command:
-        command = self.start(*args, limits=limits, **env)
+    def run(
+        self, *args: object, limits: dict[str, int] | None = None, kill: Moment | None = None, **env: str
+    ) -> Command:
+        command = self.start(*args, limits=limits, kill=kill, **env)
         command.wait()
         return command
 
@@ -141,3 +120,48 @@ class Zygote:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(30)
+
+
+def _serve() -> None:
+    """For each order on stdin a child; its number and, at its end, its exit code on stdout."""
+    import resnetctl
+    from resnetctl.cli import app
+
+    modules = [m.name for m in pkgutil.walk_packages(resnetctl.__path__, "resnetctl.") if "__main__" not in m.name]
+    for name in (*modules, "rich.progress", "torch.distributed.launcher.api"):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _obey(json.loads(line), app.run)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _obey(order: dict[str, Any], run: Any) -> None:
+    os.setsid()
+    for n, name in enumerate(("/dev/null", order["out"], order["err"])):
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(fd, n)
+    os.environ.update(order["env"])
+    for name, most in order["limits"].items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+    os.chdir(order["cwd"])
+    if order["kill"]:
+        kill_before(tuple(order["kill"]))
+    code: Any = 70
+    try:
+        sys.argv = ["resnetctl", *order["args"]]
+        code = run(order["args"])
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 70)
+
+
+if __name__ == "__main__":
+    _serve()
