@@ -75,6 +75,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def cannot_read(path: object, error: OSError) -> DataError:
+    """The error for a file or folder of the data that the machine does not let us read."""
+    hint = None
+    if isinstance(error, PermissionError):
+        hint = "change its permissions"
+    elif isinstance(error, FileNotFoundError):
+        hint = "put it back, or remove what refers to it, such as a link"
+    return DataError(f"cannot read {printable(path)}: {error.strerror}", hint=hint)
+
+
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     """The closest of `known` to a misspelt `word`, or None where nothing is close."""
     import difflib

@@ -107,7 +107,7 @@ def prepare(
     if val_fraction == 0:
         raise UsageError("--val-fraction 0 would leave val empty", hint="0.1 takes a tenth")
     from resnetctl.data import prepare as data_prepare
-    from resnetctl.data.copies.copy import Copying
+    from resnetctl.data.copies.from_source import Copying
     from resnetctl.data.copies.pack import Packing
 
     packing = Packing(max_side=max_side, quality=quality, shard_size=shard_size) if pack else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetctl.data.index import Index, index_path
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, cannot_read, printable
 from resnetctl.typed_json import decode, encode, parse
 
 DATASET_FILE = "dataset.json"
@@ -117,7 +117,7 @@ def load_dataset(data_root: Path) -> Dataset:
         hint = f"{_PREPARE} (with --source sample to start with the bundled images)"
         raise DataError(f"no data set is prepared in {printable(data_root)}", hint=hint) from None
     except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
     except DataError:
         raise
     except ValueError as error:

@@ -83,8 +83,8 @@ class IndexBuilder:
     def encode(self, info: IndexInfo, known: Index | None = None, *, release: bool = False) -> tuple[IndexInfo, bytes]:
         """Sort by (label, name); `info` with its fingerprint, and the bytes of the index file.
 
-        `known`, an earlier index opened with `whole`, hands on the CRCs and (without `release`) the quarantine of the
-        samples that are the same by name, class and size.
+        `known`, an earlier index opened with `include_quarantined`, hands on the CRCs and (without `release`) the
+        quarantine of the samples that are the same by name, class and size.
 
         Raises DataError where two samples have one name, or there is none at all.
         """
@@ -165,7 +165,7 @@ def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray], names:
 def with_findings(index: Index, crc32: np.ndarray, quarantined: np.ndarray) -> tuple[IndexInfo, bytes]:
     """What `verify` or an earlier index knows, put into a copy of the whole `index`: its info and its file's bytes.
 
-    `crc32 [N] int64` and `quarantined [N] bool` follow the order of `index`, which was opened with `whole`.
+    `crc32 [N] int64` and `quarantined [N] bool` follow the order of `index`, opened with `include_quarantined`.
     """
     assert index.include_quarantined
     place = np.argsort(index.file_order)  # from the file's order to that of (label, name)

@@ -1,4 +1,8 @@
-"""A safetensors file of numbers, mapped: nothing is copied, and no torch is needed."""
+"""A safetensors file of numbers, mapped.
+
+By hand, since the library's own reader copies what it reads: a start on 1.28 million images maps one file instead, and
+loader processes share it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, cannot_read, printable
 
 _MAX_HEADER_BYTES = 64 << 20
 _DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}
@@ -42,7 +46,7 @@ def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except FileNotFoundError:
         raise DataError(f"there is no index at {printable(path)}", hint="run: resnetctl prepare") from None
     except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise

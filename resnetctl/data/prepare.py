@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from resnetctl.data import imagenet
-from resnetctl.data.copies.copy import Copying, absolute, copy, pack_pieces, remove_leftovers
+from resnetctl.data.copies.from_source import Copying, absolute, copy, pack_pieces, remove_leftovers
 from resnetctl.data.dataset import (
     DATASET_FILE,
     Dataset,
@@ -25,9 +25,9 @@ from resnetctl.data.dataset import (
 from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
 from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
-from resnetctl.data.sources import SourceData, recognised, source_module
-from resnetctl.data.sources.unknown import no_such_source, unknown_source
-from resnetctl.data.split import draw_val
+from resnetctl.data.sources import Source, recognised, source_module
+from resnetctl.data.sources.unrecognised import no_such_source, unrecognised_source
+from resnetctl.data.val_split import draw_val
 from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
 from resnetctl.progress import Progress, silent
@@ -68,7 +68,7 @@ class Split:
 
 def prepare(
     data_root: Path,
-    source: Path | None = None,
+    path: Path | None = None,
     kind: str | None = None,
     *,
     allow_incomplete: bool = False,
@@ -77,7 +77,7 @@ def prepare(
     release_quarantined: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
-    """Index `source` (default: what `data_root` holds, or what it was prepared from) for training.
+    """Index what `path` holds (default: what `data_root` holds, or what it was prepared from) for training.
 
     Only `data_root` is written to: the indexes, `dataset.json`, what the source itself puts there, and the shards or
     class folders that `copying` asks for. What an earlier verify found out of the same images is kept, but for its
@@ -86,28 +86,28 @@ def prepare(
     """
     start = time.monotonic()
     copying = copying or Copying()
-    source, kind, notices = _find_source(data_root, source, kind)
+    path, kind, notices = _find_source(data_root, path, kind)
     with _writing(data_root):
         data_root.mkdir(parents=True, exist_ok=True)
         with folder_lock(data_root, "preparing"):
             sweep_temporary_files(data_root)
             remove_leftovers(data_root)
             _refuse_foreign_files(data_root)
-            held = source_module(kind).open_source(source, data_root, kind, progress)
-            if held.pieces:
-                if held.missing and not allow_incomplete:
-                    raise _not_whole("; ".join(held.missing))
-                held, kind, copying = pack_pieces(data_root, held, copying, progress)
-            builders = _list_samples(held, progress)
-            split = split or _earlier_split(data_root, kind, held)
+            source = source_module(kind).open_source(path, data_root, kind, progress)
+            if source.pieces:
+                if source.missing and not allow_incomplete:
+                    raise _not_whole("; ".join(source.missing))
+                source, kind, copying = pack_pieces(data_root, source, copying, progress)
+            builders = _list_samples(source, progress)
+            split = split or _earlier_split(data_root, kind, source)
             if split:
-                _draw(held, builders, split)
-            incomplete = _incomplete(held, builders, allow_incomplete)
+                _draw(source, builders, split)
+            incomplete = _incomplete(source, builders, allow_incomplete)
             if copying.packing or copying.extract:
-                held, kind = copy(data_root, kind, held, builders, copying, progress)
-                builders, split = _list_samples(held, progress), None
-            notices += _before(data_root, kind, held.root)
-            dataset, splits = _write(data_root, kind, held, builders, incomplete, split, release_quarantined)
+                source, kind = copy(data_root, kind, source, builders, copying, progress)
+                builders, split = _list_samples(source, progress), None
+            notices += _before(data_root, kind, source.root)
+            dataset, splits = _write(data_root, kind, source, builders, incomplete, split, release_quarantined)
     if "val" not in builders:
         notices.append(_NO_VAL)
     for each, count in dataset.quarantined.items():
@@ -115,9 +115,9 @@ def prepare(
             f"{counted(count, 'image')} of {each} in quarantine, left out: {some(quarantined_samples(dataset, each))}; "
             "resnetctl verify looks at them again"
         )
-    notices += held.notes
+    notices += source.notes
     seconds = time.monotonic() - start
-    return Prepared(dataset=dataset, splits=splits, root=held.root, notices=tuple(notices), seconds=seconds)
+    return Prepared(dataset=dataset, splits=splits, root=source.root, notices=tuple(notices), seconds=seconds)
 
 
 _NO_VAL = (
@@ -126,21 +126,21 @@ _NO_VAL = (
 )
 
 
-def _draw(held: SourceData, builders: dict[str, IndexBuilder], split: Split) -> None:
+def _draw(source: Source, builders: dict[str, IndexBuilder], split: Split) -> None:
     """Divide the train images; the choice is noted, and the images that each split should have are no longer known."""
     if "val" in builders:
         raise UsageError("this data set has a val split of its own", hint="leave out --val-fraction")
-    builders["train"], builders["val"] = draw_val(builders["train"], held.classes, split.fraction, split.seed)
+    builders["train"], builders["val"] = draw_val(builders["train"], source.classes, split.fraction, split.seed)
     share = f"{100 * split.fraction:g} % of each class of the train images"
-    held.notes.append(f"val is {share}, drawn with seed {split.seed}")
+    source.notes.append(f"val is {share}, drawn with seed {split.seed}")
 
 
-def _earlier_split(data_root: Path, kind: str, held: SourceData) -> Split | None:
+def _earlier_split(data_root: Path, kind: str, source: Source) -> Split | None:
     """The split that was drawn when the same images were prepared before: it stays what it was."""
     with contextlib.suppress(DataError):
         old = load_dataset(data_root)
-        same = _same_kind(old.source, kind) and _index_root(data_root) == absolute(held.root)
-        if same and old.val_fraction is not None and "val" not in held.splits:
+        same = _same_kind(old.source, kind) and _index_root(data_root) == absolute(source.root)
+        if same and old.val_fraction is not None and "val" not in source.splits:
             return Split(fraction=old.val_fraction, seed=old.seed)
     return None
 
@@ -160,7 +160,7 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
         return path, kinds[0], []
     if source is None and is_ours(data_root / DATASET_FILE):
         return _index_root(data_root) or path, load_dataset(data_root).source, []
-    raise unknown_source(path, given=source is not None)
+    raise unrecognised_source(path, given=source is not None)
 
 
 def _index_root(data_root: Path) -> Path | None:
@@ -197,21 +197,21 @@ def _refuse_foreign_files(data_root: Path) -> None:
         )
 
 
-def _list_samples(held: SourceData, progress: Progress) -> dict[str, IndexBuilder]:
+def _list_samples(source: Source, progress: Progress) -> dict[str, IndexBuilder]:
     builders = {}
-    for split, records in held.splits.items():
+    for split, records in source.splits.items():
         builder = builders[split] = IndexBuilder()
         for record in records(progress):
             builder.add(record)
     return builders
 
 
-def _incomplete(held: SourceData, builders: dict[str, IndexBuilder], allow: bool) -> str | None:
+def _incomplete(source: Source, builders: dict[str, IndexBuilder], allow: bool) -> str | None:
     """What is missing of the data set, or None; DataError where that is not allowed."""
-    problems = list(held.missing)
+    problems = list(source.missing)
     for split, builder in builders.items():
-        counts = builder.class_counts(len(held.classes))
-        problems += _differences(split, held, counts)
+        counts = builder.class_counts(len(source.classes))
+        problems += _differences(split, source, counts)
     if not problems:
         return None
     text = "; ".join(problems)
@@ -227,16 +227,16 @@ def _not_whole(text: str) -> DataError:
     )
 
 
-def _differences(split: str, held: SourceData, counts: np.ndarray) -> list[str]:
+def _differences(split: str, source: Source, counts: np.ndarray) -> list[str]:
     """Where the images of a split are not those that the source, or else the published ImageNet, promises."""
-    if split not in held.expected:
-        if held.published:
-            return imagenet.differences(split, held.classes, counts)
-        empty = [held.classes[i] for i in np.flatnonzero(counts == 0)]
+    if split not in source.expected:
+        if source.published:
+            return imagenet.differences(split, source.classes, counts)
+        empty = [source.classes[i] for i in np.flatnonzero(counts == 0)]
         return [f"{split} has no image of {some(empty)}"] if empty else []
-    expected = np.asarray(held.expected[split])
+    expected = np.asarray(source.expected[split])
     wrong = np.flatnonzero(counts != expected)
-    named = [f"{held.classes[i]} ({counts[i]:,} of {expected[i]:,})" for i in wrong]
+    named = [f"{source.classes[i]} ({counts[i]:,} of {expected[i]:,})" for i in wrong]
     return [f"{split} has {counts.sum():,} of {expected.sum():,} images: {some(named)}"] if named else []
 
 
@@ -264,14 +264,14 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
 def _write(
     data_root: Path,
     kind: str,
-    held: SourceData,
+    source: Source,
     builders: dict[str, IndexBuilder],
     incomplete: str | None,
     drawn: Split | None,
     release: bool,
 ) -> tuple[Dataset, tuple[SplitSummary, ...]]:
     """Write the indexes and `dataset.json`; what `verify` found out of the same samples before is kept."""
-    root, here = absolute(held.root), absolute(data_root)
+    root, here = absolute(source.root), absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
     infos, summaries, files = {}, [], {}
     for split, builder in builders.items():
@@ -279,14 +279,14 @@ def _write(
             split=split,
             source=kind,
             root=shown_root,
-            classes=held.classes,
-            class_names=held.class_names,
+            classes=source.classes,
+            class_names=source.class_names,
             incomplete=incomplete,
-            notes=tuple(held.notes),
+            notes=tuple(source.notes),
         )
         path = index_path(data_root, split)
         infos[split], files[path] = builder.encode(info, _earlier_index(path), release=release)
-        counts = builder.class_counts(len(held.classes))
+        counts = builder.class_counts(len(source.classes))
         summaries.append(
             SplitSummary(split=split, images=len(builder), classes=int((counts > 0).sum()), bytes=builder.total_bytes())
         )
@@ -294,10 +294,10 @@ def _write(
     images = {split: len(builder) - quarantined.get(split, 0) for split, builder in builders.items()}
     dataset = Dataset(
         root=data_root,
-        name=held.name,
+        name=source.name,
         source=kind,
-        recipe=held.recipe,
-        classes=len(held.classes),
+        recipe=source.recipe,
+        classes=len(source.classes),
         train_images=images.get("train", 0),
         val_images=images.get("val", 0),
         created_by=created_by(),
@@ -306,8 +306,8 @@ def _write(
         quarantined=quarantined,
         val_fraction=drawn.fraction if drawn else None,
         seed=drawn.seed if drawn else 0,
-        checksums=held.checksums,
-        accepted=_accepted(data_root, held),
+        checksums=source.checksums,
+        accepted=_accepted(data_root, source),
     )
     write_dataset(dataset, files, _still_bad(data_root, infos, builders))
     return dataset, tuple(summaries)
@@ -332,10 +332,10 @@ def _earlier_index(path: Path) -> Index | None:
     return None
 
 
-def _accepted(data_root: Path, held: SourceData) -> dict[str, str]:
+def _accepted(data_root: Path, source: Source) -> dict[str, str]:
     """Which archives were accepted before with another checksum than the published one."""
     with contextlib.suppress(DataError):
-        return {k: v for k, v in load_dataset(data_root).accepted.items() if k in held.checksums}
+        return {k: v for k, v in load_dataset(data_root).accepted.items() if k in source.checksums}
     return {}
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from resnetctl.data.batches.order import permutation
 from resnetctl.data.checks import Check, classes, counts, labels, not_in_the_index, same_classes
 from resnetctl.data.dataset import Dataset, load_dataset
+from resnetctl.data.image_check import ImageCheck, check_image
 from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
 from resnetctl.data.index_writer import with_findings
-from resnetctl.data.look import Look, check_image
 from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
 from resnetctl.download import file_checksum
@@ -170,14 +170,14 @@ def _decode(index: Index, workers: int, sample: int | None, progress: Progress) 
     start = partial(_open_index, index.path)
     bad: dict[int, str] = {}
     try:
-        for looks in in_parallel(_look_at, chunks, workers=workers, start=start):
-            for i, look in looks:
-                findings.unusual.update(look.unusual)
-                if look.reason is not None:
-                    bad[i] = look.reason
+        for checked in in_parallel(_check_rows, chunks, workers=workers, start=start):
+            for i, check in checked:
+                findings.unusual.update(check.unusual)
+                if check.reason is not None:
+                    bad[i] = check.reason
                 elif index.crc32[i] == UNKNOWN_CRC:
-                    findings.crc32[i] = look.crc32
-            done += len(looks)
+                    findings.crc32[i] = check.crc32
+            done += len(checked)
             progress(what, done, len(rows))
     finally:
         _open_index(None)
@@ -193,7 +193,7 @@ def _open_index(path: Path | None) -> None:
     _index = None if path is None else Index(path, include_quarantined=True)
 
 
-def _look_at(rows: list[int]) -> list[tuple[int, Look]]:
+def _check_rows(rows: list[int]) -> list[tuple[int, ImageCheck]]:
     assert _index is not None
     return [(i, check_image(_index, i)) for i in rows]
 

@@ -7,7 +7,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from resnetctl.data.archives.tar import open_tar, tar_members
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.images.header import image_size
 from resnetctl.data.index import IndexInfo, Record, index_path
 from resnetctl.data.index_writer import IndexBuilder
@@ -57,7 +58,7 @@ def _index_tars(tars: Iterable[Path]) -> Path:
     root = tars[0].parent
     found = []
     for tar in tars:
-        with open_tar(tar) as (read, end):
+        with open_file(tar) as (read, end):
             found += [(tar.name, member) for member in tar_members(read, 0, end, tar.name)]
     classes = tuple(sorted({member.name.split("/")[0] for _, member in found}))
     builder = IndexBuilder()

@@ -13,7 +13,8 @@ import tarfile
 import time
 from pathlib import Path
 
-from resnetctl.data.archives.tar import open_tar, tar_members
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.dataset import DATASET_FILE, Dataset, created_by, encode_dataset
 from resnetctl.data.index import IndexInfo, Record, index_path
 from resnetctl.data.index_writer import IndexBuilder
@@ -37,7 +38,7 @@ def big_data_root(root: Path) -> Path:
             path.write_bytes(data)
             with path.open("rb") as file:
                 archive.addfile(member, file)
-    with open_tar(tar) as (read, end):
+    with open_file(tar) as (read, end):
         members = list(tar_members(read, 0, end, tar.name))
     builder = IndexBuilder()
     for i in range(IMAGES):

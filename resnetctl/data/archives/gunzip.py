@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from resnetctl.errors import DataError, ResnetctlError, printable
+from resnetctl.errors import DataError, ResnetctlError, cannot_read, printable
 from resnetctl.files import atomic_file, write_all
 from resnetctl.progress import Progress
 
@@ -66,7 +66,7 @@ def gunzip_file(path: Path, target: Path, progress: Progress) -> None:
         with path.open("rb") as packed:
             gunzip(packed, os.fstat(packed.fileno()).st_size, str(path), target, progress)
     except IsADirectoryError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
 
 
 def _damaged(what: str, why: str) -> DataError:

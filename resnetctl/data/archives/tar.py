@@ -1,28 +1,23 @@
 """A strict tar reader that finds where members lie without reading them.
 
-Python's `tarfile` takes an archive cut at or inside a header for a whole one. Here an archive ends where two zero
-blocks say so and nothing but zeros follows, or it is damaged. Formats: v7, ustar, GNU (long names, large sizes) and
-pax (`path`, `size`); POSIX.1-1988 and the GNU tar manual, "Basic Tar Format".
+By hand, since Python's `tarfile` takes an archive that was cut at or inside a header for a whole one. Here an archive
+ends where two zero blocks say so and nothing but zeros follows, or it is damaged. Formats: v7, ustar, GNU (long names,
+large sizes) and pax (`path`, `size`); POSIX.1-1988 and the GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from resnetctl.data.archives.reader import Reader
 from resnetctl.errors import DataError, printable
 
 BLOCK = 512
 HEAD_BYTES = 1536  # of a member's data, read in one go with its header: most image headers end within
 MAX_TRAILER_BYTES = 16 << 20  # zeros after the end of an archive: tar pads it to a record, 10 KiB by default
 _MAX_EXTENSION_BYTES = 1 << 20  # of a long name or a pax header
-Reader = Callable[[int, int], bytes]
-"""`read(count, offset)`: up to `count` bytes at `offset`, as os.pread does it."""
-
 _ZERO = bytes(BLOCK)
 _REGULAR = b"0\x007"  # 7: contiguous file, an old way to say the same
 _KINDS = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"5": "folder", b"6": "pipe"}
@@ -35,21 +30,6 @@ class TarMember(NamedTuple):
     offset: int
     size: int
     head: bytes
-
-
-@contextlib.contextmanager
-def open_tar(path: Path) -> Iterator[tuple[Reader, int]]:
-    """A reader of the tar at `path` and its size in bytes; DataError where it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}", hint="mend its permissions") from error
-    try:
-        yield partial(os.pread, fd), os.fstat(fd).st_size
-    except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
-    finally:
-        os.close(fd)
 
 
 def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool = False) -> Iterator[TarMember]:

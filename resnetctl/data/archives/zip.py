@@ -1,8 +1,8 @@
 """Where the members of a zip lie, so that an index can point into it; nothing is unpacked.
 
-The central directory is read in pieces, so that an archive of two million members needs no more memory than a small
-one (Python's `zipfile` keeps an object of a kilobyte for each). PKWARE's APPNOTE 6.3.9: 4.3.12 central directory,
-4.3.14 and 4.3.15 zip64, 4.3.16 its end, 4.5.3 the extra field of zip64.
+By hand, since Python's `zipfile` keeps an object of a kilobyte for each member, and does not say where its bytes begin:
+here the central directory is read in pieces, and two million members need no more memory than a few. PKWARE's APPNOTE
+6.3.9: 4.3.12 central directory, 4.3.14 and 4.3.15 zip64, 4.3.16 its end, 4.5.3 the extra field of zip64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnetctl.data.archives import DEFLATED, MAX_SAMPLE_BYTES, STORED
-from resnetctl.data.archives.tar import open_tar
+from resnetctl.data.archives.reader import Reader, open_file, section
 from resnetctl.errors import DataError, printable
 
 _END = struct.Struct("<4s4H2LH")
@@ -27,7 +27,6 @@ _BLOCK = 1 << 20
 _LOCAL_NAME = 256  # read in one go with the local header: name and extra are shorter as a rule
 HEAD_BYTES = 2048
 _UTF8 = 1 << 11
-Reader = Callable[[int, int], bytes]
 
 
 class ZipMember(NamedTuple):
@@ -68,7 +67,7 @@ def zip_members(
     Raises DataError where the zip is damaged, encrypted, or compressed in another way than stored or deflated,
     where a name leads outside, and where a wanted member has more than `max_bytes`.
     """
-    with open_tar(path) as (read, size):
+    with open_file(path) as (read, size):
         begin, end, count = _directory(path, read, size)
         found = 0
         for entry in _entries(path, read, begin, end):
@@ -94,8 +93,8 @@ def member_reader(path: Path, member: ZipMember) -> Reader:
 
     def read(count: int, offset: int) -> bytes:
         if member.method == STORED:
-            with open_tar(path) as (pread, _):
-                return pread(max(0, min(count, member.length - offset)), member.offset + offset)
+            with open_file(path) as (read_file, _):
+                return section(read_file, member.offset, member.length)(count, offset)
         return read_member(path, member)[offset : offset + count]
 
     return read
@@ -103,8 +102,8 @@ def member_reader(path: Path, member: ZipMember) -> Reader:
 
 def read_member(path: Path, member: ZipMember) -> bytes:
     """A whole member, decompressed and held against its CRC."""
-    with open_tar(path) as (pread, _):
-        data = pread(member.length, member.offset)
+    with open_file(path) as (read_file, _):
+        data = read_file(member.length, member.offset)
     if member.method == DEFLATED:
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         try:

@@ -226,7 +226,7 @@ def re_encode(data: bytes, *, max_side: int | None, quality: int | None) -> byte
     """`data` as a baseline JPEG whose longer side has at most `max_side` pixels; unreadable ones stay as they are."""
     from PIL import Image
 
-    from resnetctl.data.images.picture import open_image, rgb
+    from resnetctl.data.images.pillow import open_image, rgb
 
     try:
         image = open_image(data)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from resnetctl.data import imagenet
+from resnetctl.data.archives.reader import of_bytes
 from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.imagenet import matlab
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, cannot_read, printable
 
 _META = "data/meta.mat"
 _TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
@@ -78,11 +79,11 @@ def _unpack(path: Path) -> dict[str, bytes]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(path, printable(error)) from error
     except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
     if len(data) > _MAX_BYTES:
         raise _damaged(path, "it unpacks to more than 256 MiB")
     files = {}
-    for member in tar_members(lambda n, at: data[at : at + n], 0, len(data), str(path), folders=True):
+    for member in tar_members(of_bytes(data), 0, len(data), str(path), folders=True):
         for wanted in (_META, _TRUTH):
             if member.name == wanted or member.name.endswith("/" + wanted):
                 files[wanted] = data[member.offset : member.offset + member.size]

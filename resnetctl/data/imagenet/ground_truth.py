@@ -12,7 +12,7 @@ import numpy as np
 
 from resnetctl.data import imagenet
 from resnetctl.data.imagenet.devkit import Devkit, read_devkit
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, cannot_read, printable
 
 SOLUTION = "LOC_val_solution.csv"
 SYNSETS = "LOC_synset_mapping.txt"
@@ -113,7 +113,7 @@ def read_text(path: Path) -> bytes:
             raise _damaged(str(path), "it is far too long")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
 
 
 def _damaged(what: str, why: str) -> DataError:

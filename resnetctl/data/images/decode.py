@@ -14,7 +14,7 @@ from PIL import UnidentifiedImageError
 from torch.nn.functional import interpolate
 
 from resnetctl.data.images.header import ends_in_zeros, image_size
-from resnetctl.data.images.picture import check_pixels, open_image, rgb
+from resnetctl.data.images.pillow import check_pixels, open_image, rgb
 from resnetctl.errors import DataError
 
 try:

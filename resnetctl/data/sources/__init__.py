@@ -1,6 +1,6 @@
 """The ways in which people hold a data set: one module each, all yielding the same records.
 
-To add one, write `sources/<kind>.py` with the two functions of `Source`, and give it a line in `SOURCES`.
+To add one, write `sources/<kind>.py` with the two functions of `SourceModule`, and give it a line in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Piece(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceData:
+class Source:
     """What a source holds, before its samples are listed."""
 
     name: str
@@ -90,20 +90,20 @@ class SourceData:
     """What the user should know; it may grow while the samples are listed."""
 
 
-class Source(Protocol):
+class SourceModule(Protocol):
     """The module of a source."""
 
     def recognise(self, path: Path) -> bool:
         """Whether the file or folder at `path` is held in this way; quick, and reads no image."""
 
-    def open_source(self, path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+    def open_source(self, path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
         """What `path` holds. Raises DataError where it cannot be used; writes nothing outside `data_root`."""
 
 
-def source_module(kind: str) -> Source:
+def source_module(kind: str) -> SourceModule:
     """The module for `kind`, a key of SOURCES."""
     assert kind in SOURCES
-    return cast(Source, import_module(f"{__name__}.{kind.partition('-')[0]}"))
+    return cast(SourceModule, import_module(f"{__name__}.{kind.partition('-')[0]}"))
 
 
 def recognised(path: Path) -> list[str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from resnetctl.data import imagenet
 from resnetctl.data.imagenet import ground_truth
 from resnetctl.data.index import Record
-from resnetctl.data.sources import SourceData
-from resnetctl.data.sources.folder import class_folders, file_record, image_records, scan
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.folder import class_folders, image_records, scan
+from resnetctl.data.sources.records import file_record
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
 
@@ -38,7 +39,7 @@ def _images(path: Path) -> tuple[str, ...] | None:
     return None
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The classes are the folders in train/; the labels of val are looked for beside the images and above them."""
     below = _images(path) if path.is_dir() else None
     if below is None:
@@ -62,7 +63,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             f"the labels of val name classes that train/ has not: {some(unknown)}",
             hint="train/ needs the folders of all classes",
         )
-    held = SourceData(
+    source = Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(path.resolve().name),
         root=path,
         classes=classes,
@@ -75,10 +76,10 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         notes=notes,
     )
     if labels.note is None:
-        held.expected["val"] = labels.counts(classes)
+        source.expected["val"] = labels.counts(classes)
     else:
         notes.append(labels.note)
-    return held
+    return source
 
 
 def _val_records(

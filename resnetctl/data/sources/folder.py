@@ -13,15 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.archives import MAX_SAMPLE_BYTES
-from resnetctl.data.images.header import image_size
 from resnetctl.data.index import SPLITS, Record
-from resnetctl.data.sources import SourceData
-from resnetctl.errors import DataError, printable, some
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.records import file_record
+from resnetctl.errors import DataError, cannot_read, printable, some
 from resnetctl.progress import Progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_HEAD_BYTES = 2048
 
 
 def recognise(path: Path) -> bool:
@@ -49,7 +47,7 @@ def _has_image(folder: Path) -> bool:
         return any(e.name.lower().endswith(SUFFIXES) and e.is_file() for e in islice(entries, 100))
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The classes of the tree at `path`, from the names of the folders in train/."""
     notes: list[str] = []
     if (path / "train").is_dir():
@@ -71,7 +69,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             f"val/ has class folders that train/ has not: {some(extra)}",
             hint="the two need the same class folders, else a label would mean two things",
         )
-    return SourceData(
+    return Source(
         name=_name(path, classes),
         root=path,
         classes=classes,
@@ -147,22 +145,4 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise DataError(f"cannot read {printable(folder)}: {error.strerror}", hint="mend its permissions") from error
-
-
-def file_record(root: Path, container: str, name: str, label: int) -> Record:
-    """The record of an image file, whose header is read."""
-    try:
-        fd = os.open(root / container, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            size = os.fstat(fd).st_size
-            height, width = image_size(os.pread(fd, _HEAD_BYTES, 0), partial(os.pread, fd))
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {printable(root / container)}: {error.strerror}", hint="mend the file, or remove it"
-        ) from error
-    if size > MAX_SAMPLE_BYTES:
-        raise DataError(f"{printable(root / container)} has {size:,} bytes, which is no photograph")
-    return Record(name, container, 0, size, label, height, width)
+        raise cannot_read(folder, error) from error

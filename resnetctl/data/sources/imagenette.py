@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.archives.gunzip import gunzip_file
-from resnetctl.data.archives.tar import open_tar, tar_members
-from resnetctl.data.images.header import image_size
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.index import Record
-from resnetctl.data.sources import SourceData
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.records import tar_record
 from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
@@ -60,7 +60,7 @@ def _archives(folder: Path, name: str) -> list[Path]:
     return sorted((p for p in found if p.name.startswith(name)), key=lambda p: (len(p.stem), p.name))
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The archive at or in `path`, downloaded into `data_root` where there is none, and unpacked."""
     family, dash, side = kind.partition("-")
     wanted = f"{family}2{dash}{side}"  # without a side: the full size, or else what is there
@@ -91,7 +91,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             archive.unlink()
         archive = tar
     classes = tuple(_WNIDS[name.partition("-")[0]].split())
-    return SourceData(
+    return Source(
         name=name,
         root=archive.parent,
         classes=classes,
@@ -126,26 +126,20 @@ def _records(
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     done, ignored = 0, []
-    with open_tar(archive) as (pread, size):
-        for m in tar_members(pread, 0, size, archive.name, folders=True):
+    with open_file(archive) as (read, size):
+        for m in tar_members(read, 0, size, archive.name, folders=True):
             match = _MEMBER.fullmatch(os.path.normpath(m.name))
             if match is None:
                 ignored.append(m.name)
                 continue
             if match[1] != split:
                 continue
-            if match[2] not in label_of or m.size > MAX_SAMPLE_BYTES:
+            if match[2] not in label_of:
                 raise DataError(
                     f"{printable(archive.name)} holds {printable(m.name)}, which does not belong there",
                     hint="get it again from https://github.com/fastai/imagenette",
                 )
-
-            def read(count: int, at: int, offset: int = m.offset, length: int = m.size) -> bytes:
-                return pread(max(0, min(count, length - at)), offset + at)
-
-            height, width = image_size(m.head, read)
-            name = f"{match[2]}/{match[3]}"
-            yield Record(name, archive.name, m.offset, m.size, label_of[match[2]], height, width)
+            yield tar_record(read, archive.name, m, f"{match[2]}/{match[3]}", label_of[match[2]])
             done += 1
             progress(f"indexing {split}", done, None)
     if ignored and split == "train":

@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.archives.gunzip import gunzip, gunzip_file
-from resnetctl.data.archives.tar import open_tar, tar_members
-from resnetctl.data.archives.zip import inflated_head, member_reader, read_member, zip_members
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import tar_members
+from resnetctl.data.archives.zip import read_member, zip_members
 from resnetctl.data.imagenet import ground_truth
-from resnetctl.data.images.header import image_size
 from resnetctl.data.index import Record
-from resnetctl.data.sources import SourceData
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.records import tar_record, zip_record
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
 
@@ -58,7 +58,7 @@ class _Lists:
     classes: tuple[str, ...]
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The classes and the labels of val, from the lists beside the images; a nested `.tar.gz` is unpacked first."""
     archive = path if path.is_file() else next((path / n for n in _NAMES if (path / n).is_file()), None)
     if archive is None:
@@ -76,7 +76,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         archive = target
     records = _zip_records if archive.suffix == ".zip" else _tar_records
     classes = lists.classes
-    held = SourceData(
+    source = Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(archive.stem),
         root=archive.parent,
         classes=classes,
@@ -85,10 +85,10 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         published=imagenet.meant_to_be_imagenet(classes),
     )
     if lists.labels.note is None:
-        held.expected["val"] = lists.labels.counts(classes)
+        source.expected["val"] = lists.labels.counts(classes)
     else:
-        held.notes.append(lists.labels.note)
-    return held
+        source.notes.append(lists.labels.note)
+    return source
 
 
 def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
@@ -156,8 +156,7 @@ def _zip_records(
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     for done, m in enumerate(zip_members(archive, partial(_wanted, split)), 1):
         name, label = _place(m.name, label_of, wnids, archive)
-        height, width = image_size(inflated_head(m), member_reader(archive, m))
-        yield Record(name, archive.name, m.offset, m.length, label, height, width, m.method, m.crc32, m.size)
+        yield zip_record(archive, m, name, label)
         progress(f"indexing {split}", done, None)
 
 
@@ -166,18 +165,11 @@ def _tar_records(
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     done = 0
-    with open_tar(archive) as (pread, size):
-        for m in tar_members(pread, 0, size, archive.name, folders=True):
+    with open_file(archive) as (read, size):
+        for m in tar_members(read, 0, size, archive.name, folders=True):
             if not _wanted(split, os.path.normpath(m.name)):
                 continue
             name, label = _place(os.path.normpath(m.name), label_of, wnids, archive)
-            if m.size > MAX_SAMPLE_BYTES:
-                raise DataError(f"{printable(m.name)} has {m.size:,} bytes, which is no photograph")
-
-            def read(count: int, at: int, offset: int = m.offset, length: int = m.size) -> bytes:
-                return pread(max(0, min(count, length - at)), offset + at)
-
-            height, width = image_size(m.head, read)
-            yield Record(name, archive.name, m.offset, m.size, label, height, width)
+            yield tar_record(read, archive.name, m, name, label)
             done += 1
             progress(f"indexing {split}", done, None)

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from resnetctl.data import imagenet
-from resnetctl.data.archives import MAX_SAMPLE_BYTES
-from resnetctl.data.archives.tar import Reader, TarMember, open_tar, tar_members
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import TarMember, tar_members
 from resnetctl.data.imagenet import ground_truth
 from resnetctl.data.imagenet.devkit import Devkit, read_devkit
-from resnetctl.data.images.header import image_size
 from resnetctl.data.index import Record
-from resnetctl.data.sources import SourceData
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.records import tar_record
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
 
@@ -33,7 +33,7 @@ def recognise(path: Path) -> bool:
     return (path / _TRAIN).is_file() or (path / _VAL).is_file()
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """What the archives in `path` hold; the devkit is read, and the members of the train archive are listed."""
     root = path.parent if path.is_file() else path
     absent = [name for name in (_TRAIN, _VAL, _DEVKIT) if not (root / name).is_file()]
@@ -45,7 +45,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     devkit = read_devkit(root / _DEVKIT) if _DEVKIT not in absent else None
     classes = devkit.wnids if devkit else imagenet.wnids()
     labels = ground_truth.from_devkit(devkit) if devkit else ground_truth.from_table()
-    held = SourceData(
+    source = Source(
         name=imagenet.NAME if classes == imagenet.wnids() else root.resolve().name,
         root=root,
         classes=classes,
@@ -55,7 +55,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         checksums={a.name: f"md5:{a.md5}" for a in imagenet.ARCHIVES if a.name not in absent},
         notes=[labels.note] if labels.note and _VAL not in absent else [],
     )
-    held.missing.extend(f"{name} is not there: {what}" for name, what in _NEEDS.items() if name in absent)
+    source.missing.extend(f"{name} is not there: {what}" for name, what in _NEEDS.items() if name in absent)
     if _TRAIN not in absent:
         inner = _class_tars(root / _TRAIN)
         extra = sorted(inner.keys() - set(classes))
@@ -66,13 +66,13 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             )
         lacking = [f"{w}.tar" for w in classes if w not in inner]
         if lacking:
-            held.missing.append(f"{_TRAIN} lacks {some(lacking)}")
-        held.splits["train"] = partial(_train_records, root, classes, inner, devkit)
+            source.missing.append(f"{_TRAIN} lacks {some(lacking)}")
+        source.splits["train"] = partial(_train_records, root, classes, inner, devkit)
     if _VAL not in absent:
-        held.splits["val"] = partial(_val_records, root, classes, labels)
+        source.splits["val"] = partial(_val_records, root, classes, labels)
     if devkit:
-        _expect(held, devkit)
-    return held
+        _expect(source, devkit)
+    return source
 
 
 _NEEDS = {
@@ -81,15 +81,15 @@ _NEEDS = {
 }
 
 
-def _expect(held: SourceData, devkit: Devkit) -> None:
+def _expect(source: Source, devkit: Devkit) -> None:
     """Take the devkit's word for how many images there should be, and tell where it is not the published one."""
-    held.expected["val"] = np.bincount(devkit.val_labels, minlength=len(devkit.wnids)).tolist()
+    source.expected["val"] = np.bincount(devkit.val_labels, minlength=len(devkit.wnids)).tolist()
     if devkit.train_counts:
-        held.expected["train"] = devkit.train_counts
+        source.expected["train"] = devkit.train_counts
         promised = (len(devkit.wnids), sum(devkit.train_counts), len(devkit.val_labels))
         if promised != (imagenet.CLASSES, imagenet.TRAIN_IMAGES, imagenet.VAL_IMAGES):
             classes, train, val = promised
-            held.notes.append(
+            source.notes.append(
                 f"the devkit is not that of the whole ImageNet: it promises {classes:,} classes, {train:,} train and "
                 f"{val:,} val images"
             )
@@ -98,8 +98,8 @@ def _expect(held: SourceData, devkit: Devkit) -> None:
 def _class_tars(path: Path) -> dict[str, TarMember]:
     """Wnid to the tar of its images. Walking them first finds a cut archive before a minute is spent on its images."""
     found: dict[str, TarMember] = {}
-    with open_tar(path) as (pread, size):
-        for member in tar_members(pread, 0, size, path.name):
+    with open_file(path) as (read, size):
+        for member in tar_members(read, 0, size, path.name):
             wnid, _, suffix = member.name.partition(".")
             if not imagenet.WNID.fullmatch(wnid) or suffix != "tar":
                 raise _unexpected(path.name, member.name, "n01440764.tar")
@@ -115,14 +115,14 @@ def _train_records(
     labels = {wnid: label for label, wnid in enumerate(classes)}
     total = sum(devkit.train_counts) if devkit and devkit.train_counts else None
     done = 0
-    with open_tar(root / _TRAIN) as (pread, _):
+    with open_file(root / _TRAIN) as (read, _):
         for wnid, tar in inner.items():
             label, what = labels[wnid], f"{_TRAIN}: {wnid}.tar"
-            for member in tar_members(pread, tar.offset, tar.offset + tar.size, what):
+            for member in tar_members(read, tar.offset, tar.offset + tar.size, what):
                 match = imagenet.TRAIN_FILE.fullmatch(member.name)
                 if not match or match[1] != wnid:
                     raise _unexpected(what, member.name, f"{wnid}_10026.JPEG")
-                yield _record(pread, wnid, _TRAIN, member, label)
+                yield tar_record(read, _TRAIN, member, f"{wnid}/{member.name}", label)
                 done += 1
                 progress("indexing train", done, total)
 
@@ -131,8 +131,8 @@ def _val_records(
     root: Path, classes: tuple[str, ...], labels: ground_truth.ValLabels, progress: Progress
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    with open_tar(root / _VAL) as (pread, size):
-        for done, member in enumerate(tar_members(pread, 0, size, _VAL), 1):
+    with open_file(root / _VAL) as (read, size):
+        for done, member in enumerate(tar_members(read, 0, size, _VAL), 1):
             if not imagenet.VAL_FILE.fullmatch(member.name):
                 raise _unexpected(_VAL, member.name, "ILSVRC2012_val_00000001.JPEG")
             wnid = labels.wnids.get(member.name.removesuffix(".JPEG"))
@@ -141,20 +141,8 @@ def _val_records(
                     f"{_VAL} holds {member.name}, but the ground truth has {len(labels.wnids):,} lines",
                     hint=f"get {_DEVKIT} again; its md5 should be {imagenet.DEVKIT.md5}",
                 )
-            yield _record(pread, wnid, _VAL, member, label_of[wnid])
+            yield tar_record(read, _VAL, member, f"{wnid}/{member.name}", label_of[wnid])
             progress("indexing val", done, len(labels.wnids))
-
-
-def _record(pread: Reader, wnid: str, container: str, member: TarMember, label: int) -> Record:
-    name, offset, size, head = member
-    if size > MAX_SAMPLE_BYTES:
-        raise DataError(f"{container} holds {printable(name)} of {size:,} bytes, which is no photograph")
-
-    def read(count: int, at: int) -> bytes:
-        return pread(max(0, min(count, size - at)), offset + at)
-
-    height, width = image_size(head, read)
-    return Record(f"{wnid}/{name}", container, offset, size, label, height, width)
 
 
 def _unexpected(archive: str, name: str, like: str) -> DataError:

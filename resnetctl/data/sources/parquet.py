@@ -1,7 +1,7 @@
 """The parquet files of Hugging Face's `ILSVRC/imagenet-1k`: their images are copied into shards once, byte by byte.
 
 Columns: `image` (a struct of `bytes` and `path`) and `label`, which is the position in the sorted list of wnids. The
-path of a train image ends in its wnid (`n01440764_10026_n01440764.JPEG`), which is held against the label.
+path of a train image ends in its wnid (`n01440764_10026_n01440764.JPEG`), which is source against the label.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from resnetctl.data import imagenet
 from resnetctl.data.archives import MAX_SAMPLE_BYTES
-from resnetctl.data.sources import Piece, Sample, SourceData
+from resnetctl.data.sources import Piece, Sample, Source
 from resnetctl.errors import DataError, ResnetctlError, printable
 from resnetctl.progress import Progress
 
@@ -42,7 +42,7 @@ def _files(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """One piece for each file of train and validation. Raises DataError where one of a numbered series is missing."""
     path = path.parent if path.is_file() else path
     files = _files(path)
@@ -64,7 +64,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if absent:
             missing.append(f"{len(absent)} of the {split} parquet files are not there, the first {absent[0]:05d}")
     classes = imagenet.wnids()
-    held = SourceData(
+    source = Source(
         name=imagenet.NAME,
         root=path,
         classes=classes,
@@ -75,8 +75,8 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         missing=missing,
     )
     if "val" not in files:
-        held.missing.append("no validation-*.parquet is there, so that val has no images")
-    return held
+        source.missing.append("no validation-*.parquet is there, so that val has no images")
+    return source
 
 
 def _pyarrow() -> Any:

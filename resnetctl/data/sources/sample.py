@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnetctl.data.archives.zip import zip_members
 from resnetctl.data.index import Record
-from resnetctl.data.sources import SourceData
+from resnetctl.data.sources import Source
 from resnetctl.errors import DataError, printable
 from resnetctl.files import sweep_temporary_files, write_atomically
 from resnetctl.progress import Progress
@@ -36,10 +36,10 @@ def recognise(path: Path) -> bool:
     return False
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """Put the bundled archives, with their licence, into `data_root`, and tell what they hold; `path` is not read."""
     _copy_to(data_root / _FOLDER)
-    return SourceData(
+    return Source(
         name="fashion-mnist-sample",
         root=data_root,
         classes=tuple(_CLASSES),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnetctl.data.index import SPLITS, Index, Record
-from resnetctl.data.sources import SourceData
+from resnetctl.data.sources import Source
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
 
@@ -23,7 +23,7 @@ def recognise(path: Path) -> bool:
     return (path / PACK_FILE).is_file() or (path / FOLDER / PACK_FILE).is_file()
 
 
-def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> SourceData:
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """What `pack.json` says of the shards at or in `path`."""
     folder = path if (path / PACK_FILE).is_file() else path / FOLDER
     if not (folder / PACK_FILE).is_file():
@@ -34,7 +34,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if not shards or not set(shards) <= set(SPLITS):
             raise ValueError("its splits are not train and val")
         classes = tuple(map(str, content["classes"]))
-        held = SourceData(
+        source = Source(
             name=str(content["name"]),
             root=folder.parent,
             classes=classes,
@@ -46,13 +46,13 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             published=bool(content["published"]),
             notes=list(map(str, content["notes"])),
         )
-        if len(held.class_names) != len(classes):
+        if len(source.class_names) != len(classes):
             raise ValueError("class names do not match classes")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{printable(folder / PACK_FILE)} is damaged: {printable(error)}", hint="pack again") from error
     for split, count in shards.items():
-        held.checksums.update(_checksums(folder, split, count))
-    return held
+        source.checksums.update(_checksums(folder, split, count))
+    return source
 
 
 def _text(value: Any) -> str | None:

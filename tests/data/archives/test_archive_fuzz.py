@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resnetctl.data import imagenet
 from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.archives.zip import zip_members
-from resnetctl.data.copies.copy import Copying
+from resnetctl.data.copies.from_source import Copying
 from resnetctl.data.copies.pack import Packing
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.imagenet import ground_truth
@@ -76,14 +76,14 @@ def check_official(archives: Path, folder: Path, name: str, changes: list[tuple[
         data = (archives / archive).read_bytes()
         (folder / archive).write_bytes(mutated(data, changes) if archive == name else data)
     try:
-        held = source_module("official").open_source(folder, folder, "official", silent)
-        for split, records in held.splits.items():
+        source = source_module("official").open_source(folder, folder, "official", silent)
+        for split, records in source.splits.items():
             size = (folder / (TRAIN if split == "train" else VAL)).stat().st_size
             for record in records(silent):
                 assert 0 <= record.offset <= record.offset + record.length <= size
-                assert 0 <= record.label < len(held.classes)
+                assert 0 <= record.label < len(source.classes)
                 wnid, file = record.name.split("/")
-                assert wnid == held.classes[record.label]
+                assert wnid == source.classes[record.label]
                 assert (imagenet.TRAIN_FILE if split == "train" else imagenet.VAL_FILE).fullmatch(file)
                 assert record.height >= 0
                 assert record.width >= 0
@@ -153,12 +153,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 def check_kaggle(data: bytes, folder: Path) -> None:
     (folder / "a.zip").write_bytes(data)
-    held = source_module("kaggle").open_source(folder / "a.zip", folder, "kaggle", silent)
-    for records in held.splits.values():
+    source = source_module("kaggle").open_source(folder / "a.zip", folder, "kaggle", silent)
+    for records in source.splits.values():
         for record in records(silent):
             assert 0 <= record.offset <= record.offset + record.length <= len(data)
-            assert 0 <= record.label < len(held.classes)
-            assert record.name.split("/")[0] == held.classes[record.label]
+            assert 0 <= record.label < len(source.classes)
+            assert record.name.split("/")[0] == source.classes[record.label]
             assert record.container == "a.zip"
             assert record.size <= MAX_SAMPLE_BYTES
 
@@ -191,8 +191,8 @@ def check_index(data: bytes, folder: Path) -> None:
 def check_pack(data: bytes, folder: Path) -> None:
     (folder / "shards").mkdir(exist_ok=True)
     (folder / "shards" / "pack.json").write_bytes(data)
-    held = source_module("shards").open_source(folder, folder, "shards", silent)
-    for records in held.splits.values():
+    source = source_module("shards").open_source(folder, folder, "shards", silent)
+    for records in source.splits.values():
         assert list(records(silent)) == []
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from resnetctl.data.archives.tar import BLOCK, TarMember, open_tar, tar_members
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import BLOCK, TarMember, tar_members
 from resnetctl.errors import DataError
 from tests.fixtures.imagenet_archives import tar_of
 
 
 def members(path: Path, data: bytes, folders: bool = False) -> list[TarMember]:
     path.write_bytes(data)
-    with open_tar(path) as (read, size):
+    with open_file(path) as (read, size):
         return list(tar_members(read, 0, size, path.name, folders=folders))
 
 
@@ -49,7 +50,7 @@ def test_an_empty_tar_has_no_members(tar: Path) -> None:
 def test_reads_a_tar_inside_a_tar(tar: Path) -> None:
     inner = tar_of(FILES)
     tar.write_bytes(tar_of([("one.tar", inner), ("two.tar", tar_of(FILES[:2]))]))
-    with open_tar(tar) as (read, size):
+    with open_file(tar) as (read, size):
         one, two = tar_members(read, 0, size, "outer")
         found = list(tar_members(read, one.offset, one.offset + one.size, "one"))
         assert [read(m.size, m.offset) for m in found] == [content for _, content in FILES]
@@ -134,7 +135,7 @@ def test_data_after_the_end_and_a_missing_second_block(tar: Path) -> None:
 def test_a_sea_of_zeros_is_not_read(tar: Path) -> None:
     tar.write_bytes(tar_of(FILES))
     os.truncate(tar, 1 << 40)
-    with pytest.raises(DataError, match="belong to no member"), open_tar(tar) as (read, size):
+    with pytest.raises(DataError, match="belong to no member"), open_file(tar) as (read, size):
         list(tar_members(read, 0, size, "a.tar"))
 
 
@@ -199,7 +200,7 @@ def test_pax_sizes_and_damaged_pax_headers(tar: Path) -> None:
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tar", tmp_path):
-        with pytest.raises(DataError, match="cannot read"), open_tar(path) as (read, _):
+        with pytest.raises(DataError, match="cannot read"), open_file(path) as (read, _):
             list(tar_members(read, 0, 1024, "x"))
 
 
@@ -212,6 +213,6 @@ def test_members_beyond_8_gib(tar: Path) -> None:
             file.write(info.tobuf(tarfile.GNU_FORMAT))
             file.seek((size + BLOCK - 1) // BLOCK * BLOCK, os.SEEK_CUR)
         file.truncate(file.tell() + 2 * BLOCK)
-    with open_tar(tar) as (read, size):
+    with open_file(tar) as (read, size):
         found = [(m.name, m.offset, m.size) for m in tar_members(read, 0, size, "big")]
     assert found == [("n01440764.tar", 512, 9 << 30), ("n01443537.tar", 1024 + (9 << 30), 5)]

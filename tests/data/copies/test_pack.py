@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnetctl.data.copies.copy import Copying
+from resnetctl.data.copies.from_source import Copying
 from resnetctl.data.copies.pack import Packing, re_encode
 from resnetctl.data.dataset import Dataset, load_dataset
 from resnetctl.data.prepare import Split, prepare

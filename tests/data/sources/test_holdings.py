@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resnetctl.data import imagenet
-from resnetctl.data.copies.copy import Copying
+from resnetctl.data.copies.from_source import Copying
 from resnetctl.data.copies.pack import Packing
 from resnetctl.data.dataset import Dataset
 from resnetctl.data.prepare import prepare

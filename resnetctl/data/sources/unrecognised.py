@@ -26,7 +26,7 @@ def no_such_source(path: Path) -> DataError:
     return DataError(f"there is nothing at {printable(path)}", hint="check the path")
 
 
-def unknown_source(path: Path, *, given: bool) -> DataError:
+def unrecognised_source(path: Path, *, given: bool) -> DataError:
     """The error for `path`, which no kind of source recognised; `given`: it was named, and is not the data root."""
     shown = printable(path)
     if not given:

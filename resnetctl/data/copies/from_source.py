@@ -15,7 +15,7 @@ from resnetctl.data.copies.extract import extract
 from resnetctl.data.copies.pack import Packing, check_room, pack, pieces_of
 from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
 from resnetctl.data.index_writer import IndexBuilder
-from resnetctl.data.sources import Piece, SourceData, source_module
+from resnetctl.data.sources import Piece, Source, source_module
 from resnetctl.data.sources.shards import FOLDER as SHARDS
 from resnetctl.errors import DataError, UsageError, printable
 from resnetctl.files import sweep_temporary_files
@@ -41,44 +41,42 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
 
 
-def pack_pieces(
-    data_root: Path, held: SourceData, copying: Copying, progress: Progress
-) -> tuple[SourceData, str, Copying]:
+def pack_pieces(data_root: Path, source: Source, copying: Copying, progress: Progress) -> tuple[Source, str, Copying]:
     """Copy into shards what cannot be read in place; then it is a source of shards."""
     packing = copying.packing or Packing()
     if not packing.re_encodes:
-        check_room(data_root, _bytes_left(data_root, held))
-    pack(data_root, held.pieces, _about(held), held.classes, packing, copying.workers, progress)
+        check_room(data_root, _bytes_left(data_root, source))
+    pack(data_root, source.pieces, _about(source), source.classes, packing, copying.workers, progress)
     packed = source_module("shards").open_source(data_root, data_root, "shards", progress)
-    packed.missing.extend(held.missing)
+    packed.missing.extend(source.missing)
     return packed, "shards", replace(copying, packing=None)
 
 
-def _bytes_left(data_root: Path, held: SourceData) -> int:
+def _bytes_left(data_root: Path, source: Source) -> int:
     done = sum(path.stat().st_size for path in (data_root / SHARDS).glob("*.tar"))
-    return max(0, sum(piece.bytes for pieces in held.pieces.values() for piece in pieces) - done)
+    return max(0, sum(piece.bytes for pieces in source.pieces.values() for piece in pieces) - done)
 
 
-def _about(held: SourceData) -> dict[str, Any]:
+def _about(source: Source) -> dict[str, Any]:
     """What `pack.json` should say of the data set."""
     return {
-        "name": held.name,
-        "classes": held.classes,
-        "class_names": held.class_names,
-        "recipe": held.recipe,
-        "published": held.published,
-        "notes": held.notes,
+        "name": source.name,
+        "classes": source.classes,
+        "class_names": source.class_names,
+        "recipe": source.recipe,
+        "published": source.published,
+        "notes": source.notes,
     }
 
 
 def copy(
     data_root: Path,
     kind: str,
-    held: SourceData,
+    source: Source,
     builders: dict[str, IndexBuilder],
     copying: Copying,
     progress: Progress,
-) -> tuple[SourceData, str]:
+) -> tuple[Source, str]:
     """Pack or unpack all samples into `data_root`; the source that they are now, and its kind."""
     folder = data_root / _WORK_FOLDER
     folder.mkdir(exist_ok=True)
@@ -86,14 +84,18 @@ def copy(
     indexes = {}
     for split, builder in builders.items():
         info = IndexInfo(
-            split=split, source=kind, root=str(absolute(held.root)), classes=held.classes, class_names=held.class_names
+            split=split,
+            source=kind,
+            root=str(absolute(source.root)),
+            classes=source.classes,
+            class_names=source.class_names,
         )
         builder.write(index_path(folder, split), info)
         indexes[split] = Index(index_path(folder, split))
     if copying.packing:
-        made = _packed(data_root, kind, held, indexes, copying, copying.packing, progress)
+        made = _packed(data_root, kind, source, indexes, copying, copying.packing, progress)
     else:
-        made = _extracted(data_root, held, indexes, copying, progress)
+        made = _extracted(data_root, source, indexes, copying, progress)
     remove_leftovers(data_root)
     return made, "shards" if copying.packing else "folder"
 
@@ -101,41 +103,41 @@ def copy(
 def _packed(
     data_root: Path,
     kind: str,
-    held: SourceData,
+    source: Source,
     indexes: dict[str, Index],
     copying: Copying,
     packing: Packing,
     progress: Progress,
-) -> SourceData:
+) -> Source:
     if kind == "shards":
         raise UsageError("these are packed shards already", hint="give the images that they were made of as SOURCE")
     pieces: dict[str, Sequence[Piece]] = {
         split: pieces_of(index, packing.shard_size) for split, index in indexes.items()
     }
     if not packing.re_encodes:
-        check_room(data_root, _bytes_left(data_root, replace(held, pieces=pieces)))
-    pack(data_root, pieces, _about(held), held.classes, packing, copying.workers, progress)
+        check_room(data_root, _bytes_left(data_root, replace(source, pieces=pieces)))
+    pack(data_root, pieces, _about(source), source.classes, packing, copying.workers, progress)
     return source_module("shards").open_source(data_root, data_root, "shards", progress)
 
 
 def _extracted(
-    data_root: Path, held: SourceData, indexes: dict[str, Index], copying: Copying, progress: Progress
-) -> SourceData:
-    _refuse_own_tree(data_root, held)
+    data_root: Path, source: Source, indexes: dict[str, Index], copying: Copying, progress: Progress
+) -> Source:
+    _refuse_own_tree(data_root, source)
     extract(data_root, {split: index.path for split, index in indexes.items()}, copying.workers, progress)
     made = source_module("folder").open_source(data_root, data_root, "folder", progress)
-    if made.classes != held.classes or set(made.splits) != set(indexes):
+    if made.classes != source.classes or set(made.splits) != set(indexes):
         raise DataError(
             f"{printable(data_root)} holds class folders that are not from this source",
             hint="move train/ and val/ away, or choose another data root with --data",
         )
-    counts = {split: np.bincount(index.label, minlength=len(held.classes)) for split, index in indexes.items()}
+    counts = {split: np.bincount(index.label, minlength=len(source.classes)) for split, index in indexes.items()}
     return replace(
         made,
-        name=held.name,
-        class_names=held.class_names,
-        recipe=held.recipe,
-        notes=held.notes,
+        name=source.name,
+        class_names=source.class_names,
+        recipe=source.recipe,
+        notes=source.notes,
         published=False,
         expected={split: count.tolist() for split, count in counts.items()},
     )
@@ -152,6 +154,6 @@ def remove_leftovers(data_root: Path) -> None:
             folder.rmdir()
 
 
-def _refuse_own_tree(data_root: Path, held: SourceData) -> None:
-    if absolute(held.root) == absolute(data_root) and (data_root / "train").is_dir():
+def _refuse_own_tree(data_root: Path, source: Source) -> None:
+    if absolute(source.root) == absolute(data_root) and (data_root / "train").is_dir():
         raise UsageError("these are class folders already", hint="leave out --extract")

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from PIL import Image
 
 from resnetctl.data.images.header import ends_in_zeros
-from resnetctl.data.images.picture import check_mode, open_image
+from resnetctl.data.images.pillow import check_mode, open_image
 from resnetctl.data.index import UNKNOWN_CRC, Index
 from resnetctl.errors import DataError, printable
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
-class Look(NamedTuple):
+class ImageCheck(NamedTuple):
     """What was seen of an image."""
 
     reason: str | None
@@ -27,29 +27,29 @@ class Look(NamedTuple):
     """Of its bytes, where it can be trained on."""
 
 
-def check_image(index: Index, i: int) -> Look:
-    """Look at sample i."""
+def check_image(index: Index, i: int) -> ImageCheck:
+    """ImageCheck at sample i."""
     try:
         data = index.read(i)
     except DataError as error:
-        return Look(error.message, (), UNKNOWN_CRC)
+        return ImageCheck(error.message, (), UNKNOWN_CRC)
     changed = _changed_file(index, i)
     if changed:
-        return Look(changed, (), UNKNOWN_CRC)
+        return ImageCheck(changed, (), UNKNOWN_CRC)
     crc = zlib.crc32(data)
     if index.crc32[i] not in (UNKNOWN_CRC, crc):
-        return Look("its bytes are not those that prepare or an earlier verify saw (CRC)", (), UNKNOWN_CRC)
+        return ImageCheck("its bytes are not those that prepare or an earlier verify saw (CRC)", (), UNKNOWN_CRC)
     if ends_in_zeros(data) and data.count(0) < len(data):
-        return Look("its last part is zeros, as after a broken download", (), UNKNOWN_CRC)
+        return ImageCheck("its last part is zeros, as after a broken download", (), UNKNOWN_CRC)
     try:
         image = _load(data)
     except DataError as error:
-        return Look(error.message, (), UNKNOWN_CRC)
+        return ImageCheck(error.message, (), UNKNOWN_CRC)
     height, width = int(index.height[i]), int(index.width[i])
     if height and (height, width) != (image.height, image.width):
         sizes = f"it is {image.width} × {image.height}, but the index says {width} × {height}"
-        return Look(sizes, (), UNKNOWN_CRC)
-    return Look(None, tuple(_unusual(index.name(i), str(image.format), image.mode)), crc)
+        return ImageCheck(sizes, (), UNKNOWN_CRC)
+    return ImageCheck(None, tuple(_unusual(index.name(i), str(image.format), image.mode)), crc)
 
 
 def _changed_file(index: Index, i: int) -> str | None:
