@@ -6,6 +6,7 @@ Each layer beats the one before: the defaults in `recipe_fields`, a preset in `r
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,9 +95,13 @@ def may_change(key: str) -> bool:
 
 
 def effective_lr(recipe: Recipe) -> float:
-    """The peak learning rate in use: `lr`, scaled linearly where it is stated for another global batch."""
+    """The peak learning rate in use: `lr`, scaled by `lr_rule` where it is stated for another global batch."""
     optimizer = recipe.optimizer
-    return optimizer.lr * recipe.train.global_batch / optimizer.lr_batch if optimizer.lr_batch else optimizer.lr
+    if not optimizer.lr_batch:
+        return optimizer.lr
+    if optimizer.lr_rule == "sqrt":
+        return optimizer.lr * math.sqrt(recipe.train.global_batch / optimizer.lr_batch)
+    return optimizer.lr * recipe.train.global_batch / optimizer.lr_batch
 
 
 def effective_warmup_epochs(recipe: Recipe) -> float:
@@ -288,13 +293,13 @@ def _parse_value(text: str, kind: Any) -> Any:
 
     if kind is str and text[:1] not in ("'", '"'):
         return text
-    for form in (text, f"[{text}]" if kind not in (bool, int, float, str) else text):
-        try:
-            table = tomllib.loads(f"v = {form}")
-        except (ValueError, RecursionError):
-            continue
-        if list(table) == ["v"]:
-            return table["v"]
+    is_list = kind not in (bool, int, float, str) and not text.startswith("[")
+    try:
+        table = tomllib.loads(f"v = [{text}]" if is_list else f"v = {text}")
+    except (ValueError, RecursionError):
+        table = {}
+    if list(table) == ["v"]:
+        return table["v"]
     try:
         # TOML knows neither ".1" nor "1."
         return float(text) if kind is float else text

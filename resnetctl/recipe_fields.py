@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from resnetctl.recipe_values import Section, between, each, key, less_than, not_empty, one_of, rising, zero_or
+from resnetctl.recipe_values import (
+    Section,
+    between,
+    each,
+    increasing,
+    key,
+    less_than,
+    not_empty,
+    one_of,
+    rising,
+    zero_or,
+)
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -126,7 +137,10 @@ class OptimizerRecipe(Section):
     lr: float = key(rule=between(0.0, 1000.0))
     """Peak learning rate."""
     lr_batch: int = key(0, between(0, 1 << 20))
-    """The global batch that `lr` is stated for; the rate used is lr × global_batch / lr_batch; 0: lr as it is."""
+    """The global batch that `lr` is stated for, from which lr_rule finds the rate for another; 0: lr as it is."""
+    lr_rule: str = key("linear", one_of("linear", "sqrt"))
+    """The rate used is lr × global_batch / lr_batch ("linear", Goyal et al. 2017), or lr × the square root of that
+    ratio ("sqrt", as timm does for LAMB and Adam)."""
     momentum: float = key(0.9, less_than(1))
     """Share of the last update that is kept."""
     nesterov: bool = key(False)
@@ -146,14 +160,25 @@ class OptimizerRecipe(Section):
 class ScheduleRecipe(Section):
     """The learning rate over the run, as a factor of its peak."""
 
-    name: str = key("linear", one_of("constant", "linear", "cosine", "step"))
-    """After the warm-up: "constant", "linear" or "cosine" to 0, or "step" (× step_factor every step_epochs)."""
+    name: str = key("linear", one_of("constant", "linear", "cosine", "step", "one-cycle"))
+    """After the warm-up: "constant"; "linear" or "cosine" to `final`; "step": falls by step_factor now and then; or
+    "one-cycle": a cosine up during the warm-up, and one down."""
+    per: str = key("step", one_of("step", "epoch"))
+    """The rate changes with each "step", or with each "epoch" and stays the same throughout it."""
     warmup_epochs: float = key(0.0, between(0.0, 100_000.0))
     """Epochs of linear rise to the peak; at most half of the run, however short that is."""
     warmup_start: float = key(0.0, between(0.0, 1.0))
     """Factor of the peak at step 0 of a warm-up."""
+    peak_in_warmup: bool = key(False)
+    """The last step (or epoch) of the warm-up has the peak already, as in NVIDIA's examples; else the one after it."""
+    decay_from: str = key("warmup", one_of("warmup", "start"))
+    """"linear" and "cosine" count from the end of the "warmup", or from the "start" of the run as timm does."""
+    final: float = key(0.0, between(0.0, 1.0))
+    """Factor of the peak at the end of "linear", "cosine" and "one-cycle"."""
     step_epochs: float = key(30.0, between(0.001, 100_000.0))
     """Epochs between the drops of "step"."""
+    step_milestones: tuple[float, ...] = key((), increasing)
+    """Epochs at which "step" drops, such as [30, 60, 80]; empty: every step_epochs."""
     step_factor: float = key(0.1, between(0.0, 1.0))
     """Factor of each drop of "step"."""
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import MISSING, field, fields
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from resnetctl.errors import UsageError, printable
@@ -63,6 +64,10 @@ def one_of(*words: str) -> Rule:
     return Rule("one of " + ", ".join(words), lambda value: value in words)
 
 
+increasing = Rule(
+    "numbers above 0, each more than the one before",
+    lambda values: all(low < high for low, high in pairwise((0, *values))),
+)
 not_empty = Rule("text that is not empty", bool)
 
 

@@ -115,6 +115,13 @@ def test_a_rate_that_is_given_is_the_rate_used(tmp_path: Path) -> None:
     assert effective_lr(load_recipe("fast", overrides=[batch])) == pytest.approx(1.7 / 16)
 
 
+def test_the_rate_for_another_batch_follows_the_rule() -> None:
+    stated = [parse_set("optimizer.lr=0.4"), parse_set("optimizer.lr_batch=1024"), parse_set("train.global_batch=256")]
+    assert effective_lr(load_recipe("fast", overrides=stated)) == pytest.approx(0.1)
+    root = [*stated, parse_set("optimizer.lr_rule=sqrt")]
+    assert effective_lr(load_recipe("fast", overrides=root)) == pytest.approx(0.2)
+
+
 def test_files_extend_files_beside_them(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     write(tmp_path / "base.toml", 'extends = "fast"\nsummary = "base"\n[train]\nepochs = 4\nseed = 4')
@@ -189,6 +196,8 @@ def test_all_problems_are_told_at_once_with_key_value_origin_and_what_is_allowed
         ("model.weights", ""),
         ("model.weights", "\ud800"),
         ("checkpoint.keep", 0),
+        ("schedule.step_milestones", [30, 20]),
+        ("schedule.step_milestones", [0, 20]),
         ("schedule.name", "cyclic"),
         ("train", 3),
         ("", 3),
@@ -256,6 +265,9 @@ def test_files_that_are_no_recipes(data: bytes, tmp_path: Path) -> None:
         ("data.crop_scale=[0.5, 1]", (0.5, 1.0)),
         ("data.crop_scale=0.5,1", (0.5, 1.0)),
         ("data.mean=0,0,0", (0.0, 0.0, 0.0)),
+        ("schedule.step_milestones=30", (30.0,)),
+        ("schedule.step_milestones=30,60,80", (30.0, 60.0, 80.0)),
+        ("schedule.step_milestones=", ()),
         ("model.weights=/a b/w=1.pth", "/a b/w=1.pth"),
         ("model.weights='a'", "a"),
         ("model.weights=123", "123"),

@@ -76,7 +76,7 @@ def show(
         console.print_document("recipe show", {"recipe": values.pop("name"), **values, "effective": effective})
     else:
         rows = [(key, _show(value_of(found, key)), found.origins[key]) for key in keys()]
-        rows.append(("learning rate in use", f"{effective['lr']:g}", "lr × global_batch / lr_batch"))
+        rows.append(("learning rate in use", f"{effective['lr']:g}", "lr, and lr_rule for the global batch"))
         rows.append(("warm-up in use, epochs", f"{effective['warmup_epochs']:g}", "at most half of the run"))
         console.table(
             ("value", "is", "from"), rows, title=f"{found.name}: {found.summary}" if found.summary else found.name

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 from resnetctl.engine.schedule import learning_rate
 from resnetctl.recipe import ScheduleRecipe
 
-NAMES = ("constant", "linear", "cosine", "step")
+NAMES = ("constant", "linear", "cosine", "step", "one-cycle")
 
 
 def curve(steps: int, per_epoch: float, peak: float, **values: object) -> list[float]:
@@ -36,7 +36,14 @@ def by_torch(steps: int, peak: float, make) -> list[float]:
         ({"name": "constant"}, lambda o: lr_scheduler.ConstantLR(o, 1.0)),
         ({"name": "linear"}, lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, total_iters=200)),
         ({"name": "cosine"}, lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=200)),
+        ({"name": "cosine", "final": 0.1}, lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=200, eta_min=0.04)),
+        ({"name": "linear", "final": 0.25}, lambda o: lr_scheduler.LinearLR(o, 1.0, 0.25, total_iters=200)),
         ({"name": "step", "step_epochs": 3.0, "step_factor": 0.1}, lambda o: lr_scheduler.StepLR(o, 60, 0.1)),
+        ({"name": "step", "step_milestones": (2, 7.5)}, lambda o: lr_scheduler.MultiStepLR(o, [40, 150], 0.1)),
+        (
+            {"name": "one-cycle", "warmup_epochs": 3.0, "warmup_start": 0.04, "final": 4e-6},
+            lambda o: lr_scheduler.OneCycleLR(o, 0.4, total_steps=200, pct_start=0.3, cycle_momentum=False),
+        ),
         (
             {"name": "cosine", "warmup_epochs": 2.0, "warmup_start": 0.01},
             lambda o: lr_scheduler.SequentialLR(
@@ -51,6 +58,41 @@ def by_torch(steps: int, peak: float, make) -> list[float]:
 def test_the_curve_is_that_of_torchs_scheduler(values, make):
     """200 steps, 20 an epoch."""
     assert curve(200, 20.0, 0.4, **values) == pytest.approx(by_torch(200, 0.4, make), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("per_epoch", [1_281_167 / 256, 7.0, 10 / 3])
+def test_a_rate_by_epoch_is_that_of_its_first_step_throughout(per_epoch):
+    """torchvision's and timm's loops step their schedulers after each epoch."""
+    epochs = 20
+    steps = math.floor(epochs * per_epoch)
+
+    def make(optimizer):
+        warm = lr_scheduler.LinearLR(optimizer, 0.01, 1.0, total_iters=5)
+        return lr_scheduler.SequentialLR(optimizer, [warm, lr_scheduler.CosineAnnealingLR(optimizer, T_max=15)], [5])
+
+    expected = by_torch(epochs, 0.5, make)
+    schedule = ScheduleRecipe(name="cosine", per="epoch", warmup_epochs=5.0, warmup_start=0.01)
+    for epoch in range(epochs):
+        first, last = math.ceil(epoch * per_epoch - 1e-9), min(steps, math.ceil((epoch + 1) * per_epoch - 1e-9)) - 1
+        for step in (first, (first + last) // 2, last):
+            found = learning_rate(step, steps, per_epoch, 0.5, schedule)
+            assert found == pytest.approx(expected[epoch], rel=1e-9), (epoch, step)
+
+
+def test_the_peak_can_be_the_last_of_the_warm_up():
+    """lr_cosine_policy of NVIDIA's examples: base × (epoch + 1) / 8, then half a cosine over the other epochs."""
+    rates = curve(90, 1.0, 2.0, name="cosine", per="epoch", warmup_epochs=8.0, peak_in_warmup=True)
+    assert rates[:9] == pytest.approx([2.0 * (epoch + 1) / 8 for epoch in range(8)] + [2.0])
+    assert rates[49] == pytest.approx(1.0)
+    assert rates[89] == pytest.approx(1 + math.cos(math.pi * 81 / 82))
+
+
+def test_a_decay_can_count_from_the_start_of_the_run():
+    """timm's cosine runs below its warm-up, from which it jumps to where it has come."""
+    rates = curve(100, 1.0, 1.0, name="cosine", per="epoch", warmup_epochs=5.0, decay_from="start", final=0.1)
+    assert rates[4] == pytest.approx(0.8)
+    assert rates[5] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 0.05)) / 2)
+    assert rates[50] == pytest.approx(0.55)
 
 
 def test_the_curve_of_the_fast_recipe_is_the_published_one():
@@ -89,9 +131,18 @@ def test_a_warm_up_longer_than_half_of_a_short_run_is_cut():
     st.floats(0, 100),
     st.floats(0, 1),
     st.floats(0, 9),
+    st.fixed_dictionaries(
+        {
+            "per": st.sampled_from(["step", "epoch"]),
+            "peak_in_warmup": st.booleans(),
+            "decay_from": st.sampled_from(["warmup", "start"]),
+            "final": st.floats(0, 1),
+            "step_milestones": st.lists(st.integers(1, 90), unique=True).map(sorted),
+        }
+    ),
 )
-def test_no_rate_leaves_its_bounds(name, steps, per_epoch, warmup, start, peak):
-    values = {"name": name, "warmup_epochs": warmup, "warmup_start": start}
+def test_no_rate_leaves_its_bounds(name, steps, per_epoch, warmup, start, peak, more):
+    values = {"name": name, "warmup_epochs": warmup, "warmup_start": start, **more}
     for step in {0, 1, steps // 2, steps - 1}:
         rate = learning_rate(step, steps, per_epoch, peak, ScheduleRecipe(**values))
         assert 0 <= rate <= peak * (1 + 1e-12)
