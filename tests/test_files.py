@@ -2,15 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from resnetctl.errors import ResnetctlError
 from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all, write_atomically
+from tests.moments import kill_before
+from tests.process import start
 
 
 def names(folder: Path) -> list[str]:
@@ -94,15 +94,17 @@ def test_all_is_written_to_a_pipe_that_takes_little_at_a_time():
     assert os.wait()[1] == 0
 
 
+def killed_while_writing(path: Path) -> None:
+    kill_before((f"rename {path}", 1))
+    with atomic_file(path):
+        pass
+
+
 def test_only_our_own_left_overs_are_swept(tmp_path):
-    program = f"""
-        import os, signal
-        from pathlib import Path
-        from resnetctl.files import atomic_file
-        with atomic_file(Path({str(tmp_path)!r}) / "step-1.safetensors"):
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    child = os.fork()
+    if not child:
+        killed_while_writing(tmp_path / "step-1.safetensors")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     (left,) = names(tmp_path)
     others = ["step-1.safetensors", "notes.resnetctl-tmp", ".x.abc.resnetctl-tmp", left + "x", ".hidden"]
     for name in others:
@@ -114,22 +116,18 @@ def test_only_our_own_left_overs_are_swept(tmp_path):
     assert names(tmp_path) == sorted([*others, link, folder])
 
 
-HOLD = """
-    import os, sys, time
-    from pathlib import Path
-    from resnetctl.files import folder_lock
-    with folder_lock(Path(sys.argv[1]), "training"):
-        child = os.fork() if sys.argv[2] == "fork" else 1  # as a loader worker, which outlives a killed trainer
+def hold(folder: str, mode: str) -> None:
+    """Hold the lock until killed; with `fork` leave a child, as a loader worker, which outlives a killed trainer."""
+    with folder_lock(Path(folder), "training"):
+        child = os.fork() if mode == "fork" else 1
         if child:
             print(child, flush=True)
         time.sleep(100)
-"""
 
 
 @pytest.mark.parametrize("mode", ["alone", "fork"])
 def test_one_writer_at_a_time_until_it_is_gone(mode, tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path), mode]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    holder = start(hold, tmp_path, mode)
     child = int(holder.stdout.readline())
     try:
         with (

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -10,6 +9,7 @@ import pytest
 
 from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.parallel import advance, end_with_parent, in_parallel
+from tests.process import start
 
 
 def square(n: int) -> int:
@@ -58,8 +58,7 @@ def parent() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_process_ends_with_its_parent():
-    command = [sys.executable, "-c", "from tests.test_parallel import parent; parent()"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    with start(parent) as running:
         assert running.stdout
         assert int(running.stdout.readline())
         running.kill()

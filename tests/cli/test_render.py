@@ -23,6 +23,7 @@ from resnetctl.engine.events import (
     Started,
     Stepped,
 )
+from tests.process import call
 
 EVIL = "n01440764/img[/][bold]:smile:\x1b[31m\n.JPEG"
 SHOWN = "n01440764/img[/][bold]:smile:\\x1b[31m\\n.JPEG"
@@ -261,16 +262,14 @@ def test_names_from_outside_are_shown_and_not_obeyed(event, on):
     assert "\x1b[31m" not in text
 
 
+def print_beside_a_bar() -> None:
+    with renderer(Console(stderr=True, force_terminal=True), quiet=False, verbose=False, seconds=0.0):
+        print("the result")
+
+
 def test_standard_output_stays_free_for_the_result():
     """Rich would redirect it to the console of the bar."""
-    program = """
-import sys
-from rich.console import Console
-from resnetctl.cli.render import renderer
-with renderer(Console(stderr=True, force_terminal=True), quiet=False, verbose=False, seconds=0.0):
-    print("the result")
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = call(print_beside_a_bar)
     assert done.stdout == "the result\n"
     assert "the result" not in done.stderr
 

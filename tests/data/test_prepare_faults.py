@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ from resnetctl.data import imagenet
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.prepare import prepare
 from resnetctl.errors import DataError, ResnetctlError
+from tests.data.test_quarantine import hold_lock
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg, official, tar_of
+from tests.process import start
 from tests.zygote import Zygote
 
 WNIDS = imagenet.wnids()[::250]
@@ -240,17 +241,7 @@ def test_fault_10_a_file_where_the_data_root_should_be(archives: Path, tmp_path:
 def test_fault_12_two_at_once(archives: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    script = f"""
-        import sys
-        from pathlib import Path
-        from resnetctl.files import folder_lock
-        with folder_lock(Path({str(data)!r}), "preparing"):
-            print("held", flush=True)
-            sys.stdin.read()
-    """
-    other = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    other = start(hold_lock, data)
     assert other.stdout
     assert other.stdout.readline() == "held\n"
     with pytest.raises(ResnetctlError, match="another resnetctl is preparing"):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import resource
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,8 +16,10 @@ from resnetctl.data.prepare import prepare
 from resnetctl.data.quarantine import read_quarantine
 from resnetctl.data.verify import verify
 from resnetctl.errors import DataError, ResnetctlError
+from resnetctl.files import folder_lock
 from tests.fixtures.holdings import Holding
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg
+from tests.process import start
 from tests.zygote import Zygote
 
 
@@ -195,17 +196,16 @@ def test_a_read_only_root_is_verified_and_nothing_kept(tmp_path: Path, monkeypat
     assert any("cannot be written" in text for text in report.remarks)
 
 
-def test_prepare_and_verify_exclude_each_other(tmp_path: Path) -> None:
-    from resnetctl.files import folder_lock
+def hold_lock(root: str) -> None:
+    """Until stdin is closed."""
+    with folder_lock(Path(root), "preparing"):
+        print("held", flush=True)
+        sys.stdin.read()
 
+
+def test_prepare_and_verify_exclude_each_other(tmp_path: Path) -> None:
     root = tree(tmp_path)
-    code = (
-        "import sys; from pathlib import Path; from resnetctl.files import folder_lock\n"
-        "with folder_lock(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
+    with start(hold_lock, root) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
         with pytest.raises(ResnetctlError, match="another resnetctl"):

@@ -1,15 +1,16 @@
 """Devices and arithmetic: chosen where they exist, named where they do not."""
 
+import hashlib
 import os
 import platform
-import subprocess
-import sys
+import resource
 import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
 
+from resnetctl.data.batches.batch import Batch
 from resnetctl.engine.device import (
     KINDS,
     PRECISION_NAMES,
@@ -17,12 +18,16 @@ from resnetctl.engine.device import (
     choose_device,
     choose_precision,
     compile_or_why_not,
+    keep_freed_memory,
     out_of_memory,
     rank_device,
     set_deterministic,
     synchronise,
 )
+from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import ResnetctlError, UsageError
+from resnetctl.recipe import Override, load_recipe
+from tests.process import call
 
 CPU = torch.device("cpu")
 MISSING = [kind for kind in ("cuda", "xpu", "mps") if kind not in available()]
@@ -129,30 +134,27 @@ def test_the_hint_names_a_batch_that_divides(micro, share, fits):
     assert "smaller model" in out_of_memory(MemoryError(), 1, share, 224).hint
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no mallopt")
-def test_a_step_on_the_cpu_uses_the_memory_of_the_step_before():
-    """In a process of its own: the setting stays."""
-    code = """
-import resource, torch
-from resnetctl.engine.device import keep_freed_memory
-def faults():
+def page_faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
         torch.ones(64 << 20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-before = faults()
-keep_freed_memory(torch.device("cpu"))
-print(before, min(faults() for _ in range(8)))  # the first ones still ask for more
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
+
+
+def count_page_faults() -> None:
+    before = page_faults()
+    keep_freed_memory(CPU)
+    print(before, min(page_faults() for _ in range(8)))  # the first ones still ask for more
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no mallopt")
+def test_a_step_on_the_cpu_uses_the_memory_of_the_step_before():
+    """In a process of its own: the setting stays."""
+    before, after = map(int, call(count_page_faults).stdout.split())
     assert after < before / 10
 
 
 def test_deterministic_algorithms_are_set_for_a_recipe_that_asks_and_taken_back():
-    from resnetctl.engine.trainer import Trainer
-    from resnetctl.recipe import Override, load_recipe
-
     def recipe(*wishes: Override):
         return load_recipe("small", overrides=[Override("model.arch", "resnet18", "test"), *wishes])
 
@@ -170,28 +172,24 @@ def test_deterministic_algorithms_are_set_for_a_recipe_that_asks_and_taken_back(
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
+def twenty_steps() -> None:
+    """Print a hash of what twenty deterministic steps on a GPU leave."""
+    recipe = load_recipe("small", overrides=[Override("train.deterministic", True, "test")])
+    trainer = Trainer(recipe, 10, torch.device("cuda"), torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    batch = Batch(images, torch.randint(0, 10, (64,), generator=generator), torch.zeros(0, dtype=torch.int64))
+    for _ in range(20):
+        trainer.step(iter([batch]), 1, 0.1)
+    digest = hashlib.sha256()
+    for tensor in trainer.tensors().values():
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    print(digest.hexdigest())
+
+
 @pytest.mark.gpu
 def test_steps_on_a_gpu_have_the_same_bits_where_the_recipe_asks_for_it():
     """A step that has no deterministic algorithm would raise RuntimeError."""
-    program = """
-import hashlib, torch
-from resnetctl.data.batches.batch import Batch
-from resnetctl.engine.trainer import Trainer
-from resnetctl.recipe import Override, load_recipe
-recipe = load_recipe("small", overrides=[Override("train.deterministic", True, "test")])
-trainer = Trainer(recipe, 10, torch.device("cuda"), torch.bfloat16)
-generator = torch.Generator().manual_seed(0)
-images = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8, generator=generator)
-batch = Batch(images, torch.randint(0, 10, (64,), generator=generator), torch.zeros(0, dtype=torch.int64))
-for _ in range(20):
-    trainer.step(iter([batch]), 1, 0.1)
-digest = hashlib.sha256()
-for tensor in trainer.tensors().values():
-    digest.update(tensor.float().cpu().numpy().tobytes())
-print(digest.hexdigest())
-"""
-    results = {
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    }
-    assert len(results) == 1
+    first, second = call(twenty_steps), call(twenty_steps)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from resnetctl.engine.signals import StopRequest, exit_code, stop_on_signals
+from tests.process import call
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -47,21 +46,25 @@ def test_before_the_run_has_begun_once_quits(number):
         assert stop.signal == number
 
 
+class Unlucky:
+    """A signal comes while it is destroyed."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+
+def stop_twice() -> None:
+    with stop_on_signals(lambda text: None, os._exit) as stop:
+        stop.begun = True
+        os.kill(os.getpid(), signal.SIGINT)
+        Unlucky()
+
+
 def test_a_second_signal_is_never_lost():
     """Python ignores an exception in a destructor, as in what it calls around a fork."""
-    program = """
-import os, signal
-from resnetctl.engine.signals import stop_on_signals
-class Unlucky:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(1000): pass
-with stop_on_signals(lambda text: None, os._exit) as stop:
-    stop.begun = True
-    os.kill(os.getpid(), signal.SIGINT)
-    Unlucky()
-"""
-    assert subprocess.run([sys.executable, "-c", program]).returncode == signal.SIGINT
+    assert call(stop_twice).returncode == signal.SIGINT
 
 
 def test_what_happens_is_told_at_once_while_the_step_goes_on():

@@ -1,15 +1,15 @@
 """Run folders: never overwritten, found by name, and `latest` believed only where it names one."""
 
 import json
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from resnetctl.errors import CheckpointError, UsageError
 from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
 from resnetctl.runs.folder import Run, check_name, create_run, find_run, point_latest, runs
+from tests.process import start
 
 
 @pytest.mark.parametrize("name", ["a", "0", "run-1", "A.b_c+d", "x" * 100, "latest1"])
@@ -52,19 +52,14 @@ def test_names_of_the_recipe_and_the_time_are_each_new(tmp_path):
         check_name(run.name)
 
 
+def make_run(root: str) -> None:
+    while time.time() % 1 > 0.05:
+        pass
+    print(create_run(Path(root), None, "small").name)
+
+
 def test_several_at_once_get_folders_of_their_own(tmp_path):
-    program = f"""
-import time
-from pathlib import Path
-from resnetctl.runs.folder import create_run
-while time.time() % 1 > 0.05:
-    pass
-print(create_run(Path({str(tmp_path / "runs")!r}), None, "small").name)
-"""
-    started = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    started = [start(make_run, tmp_path / "runs") for _ in range(4)]
     results = [p.communicate() for p in started]
     assert [error for _, error in results] == [""] * 4
     assert len({name for name, _ in results}) == 4

@@ -32,6 +32,7 @@ from resnetctl.data.index import Index
 from resnetctl.errors import DataError, ResnetctlError
 from tests.fixtures.imagenet_archives import jpeg
 from tests.fixtures.small_index import pictures, write_index
+from tests.process import call, command
 
 COUNT = 31
 
@@ -326,25 +327,21 @@ def test_a_bug_in_a_worker_is_not_taken_for_its_death(kind):
     assert not isinstance(caught.value, ResnetctlError)
 
 
+def load_into_shm(index: str) -> None:
+    view = EvalView(index=Path(index), batch=16, resize=256, size=224, interpolation="bilinear")
+    try:
+        for _ in load(EvalBatches(view), [0] * 10, workers=2, pin=False):
+            pass
+    except ResnetctlError as error:
+        print(error.message, error.hint)
+
+
 def test_a_full_dev_shm_is_named(whole):
     """As in a Docker container with its 64 MiB; in a mount namespace of its own, where that is allowed."""
-    program = f"""
-import sys
-from pathlib import Path
-from resnetctl.data.batches.eval import EvalBatches, EvalView
-from resnetctl.data.batches.loader import load
-from resnetctl.errors import ResnetctlError
-view = EvalView(index=Path({str(whole)!r}), batch=16, resize=256, size=224, interpolation="bilinear")
-try:
-    for batch in load(EvalBatches(view), [0] * 10, workers=2, pin=False):
-        pass
-except ResnetctlError as error:
-    print(error.message, error.hint)
-"""
     small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
     with contextlib.suppress(FileNotFoundError):
         if subprocess.run([*small, "true"], capture_output=True).returncode == 0:
-            done = subprocess.run([*small, sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+            done = subprocess.run([*small, *command(load_into_shm, whole)], timeout=60, capture_output=True, text=True)
             assert done.stderr == ""
             assert "no shared memory for a batch" in done.stdout
             assert "--shm-size" in done.stdout
@@ -369,21 +366,19 @@ def test_workers_that_bring_nothing_are_an_error():
     assert not workers()
 
 
+def fail_with_workers(index: str) -> None:
+    view = EvalView(index=Path(index), batch=1, resize=32, size=32, interpolation="bilinear")
+    batches = load(EvalBatches(view), range(31), workers=2, pin=False)
+    next(batches)
+    print("working")
+    sys.last_batches = batches  # kept alive
+    raise KeyError("a bug")
+
+
 def test_the_program_ends_when_an_error_left_workers_behind(whole):
     """They ignore the SIGTERM with which multiprocessing would end them, and it waits for them."""
-    program = f"""
-import sys
-from pathlib import Path
-from resnetctl.data.batches.eval import EvalBatches, EvalView
-from resnetctl.data.batches.loader import load
-view = EvalView(index=Path({str(whole)!r}), batch=1, resize=32, size=32, interpolation="bilinear")
-batches = load(EvalBatches(view), range(31), workers=2, pin=False)
-next(batches)
-sys.stdout.write("working")
-raise KeyError("a bug")
-"""
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
-    assert done.stdout == "working"
+    done = call(fail_with_workers, whole, timeout=60)
+    assert done.stdout == "working\n"
     assert done.returncode == 1
     assert "a bug" in done.stderr
 
