@@ -39,11 +39,11 @@ PUBLISHED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSuite:
-    """The images of a suite, labelled as the model counts its classes."""
+    """The images of a suite, and which of the model's outputs are asked."""
 
     index: Index
-    competing: tuple[int, ...] | None
-    """The outputs among which the highest is looked for; None: all."""
+    outputs: tuple[int, ...] | None
+    """The model's output for each class of the index, where only these compete; None: all, as the index counts them."""
     left_out: int
     """Images of classes that the model does not know."""
     notes: tuple[str, ...]
@@ -61,20 +61,21 @@ def open_images(
     notes: list[str] = []
     root = _class_root(folder, published)
     folders = class_folders(root, notes)
-    wnids = [_wnid(name, folders, root, suite) for name in folders]
-    place = {wnid: label for label, wnid in enumerate(classes)}
-    known = [(name, place[wnid]) for name, wnid in zip(folders, wnids, strict=True) if wnid in place]
-    if len({label for _, label in known}) < len(known):
+    wnids = _wnids(folders, root, suite)
+    if len(set(wnids)) < len(wnids):
         raise DataError(f"{printable(root)} has two folders for one class", hint="such as 7 and 007: remove one")
+    known = set(wnids) & set(classes)
     if not known:
         raise DataError(
             f"the model knows none of the {len(folders):,} classes in {printable(root)}",
             hint="take a model whose classes are ImageNet's wnids, such as --weights imagenet1k-v2",
         )
-    builder, labels, found = IndexBuilder(), dict(known), 0
+    own = tuple(classes) if suite == "v2" else tuple(sorted(known))
+    place = {wnid: label for label, wnid in enumerate(own)}
+    builder, found = IndexBuilder(), 0
     for record in image_records(root, "", published.name, tuple(folders), notes, progress):
         found += 1
-        label = labels.get(folders[record.label])
+        label = place.get(wnids[record.label])
         if label is not None:
             builder.add(record._replace(label=label))
     if len(folders) != published.classes or found != published.images:
@@ -88,13 +89,13 @@ def open_images(
         split="val",
         source="folder",
         root=str(root.resolve()),
-        classes=tuple(classes),
-        class_names=imagenet.names_of(tuple(classes)),
+        classes=own,
+        class_names=imagenet.names_of(own),
     )
     builder.write(index_path(scratch, "val"), info)
     return ImageSuite(
         index=Index(index_path(scratch, "val")),
-        competing=None if suite == "v2" else tuple(sorted(labels.values())),
+        outputs=None if suite == "v2" else tuple(classes.index(wnid) for wnid in own),
         left_out=found - len(builder),
         notes=tuple(notes),
     )
@@ -118,14 +119,14 @@ def _class_root(folder: Path, published: _Published) -> Path:
     return folder / inside[0] if len(inside) == 1 and class_folders(folder / inside[0], []) else folder
 
 
-def _wnid(name: str, folders: Sequence[str], root: Path, suite: str) -> str:
-    """The class of a folder: its number, where all of ImageNetV2's are numbers, else the wnid that is its name."""
-    if suite == "v2" and all(_NUMBER.fullmatch(n) for n in folders):
-        return imagenet.wnids()[int(name)]
-    if name in imagenet.wnids():
-        return name
-    strange = [n for n in folders if n not in imagenet.wnids()]
-    raise DataError(
-        f"{printable(root)} has folders that are no classes of ImageNet: {some(strange, 3)}",
-        hint="the folders of ImageNetV2 are 0 to 999, or wnids" if suite == "v2" else "the folders are wnids",
-    )
+def _wnids(folders: Sequence[str], root: Path, suite: str) -> list[str]:
+    """The class of each folder: its number, where all of ImageNetV2's are numbers, else the wnid that is its name."""
+    if suite == "v2" and all(map(_NUMBER.fullmatch, folders)):
+        return [imagenet.wnids()[int(name)] for name in folders]
+    strange = sorted(set(folders) - set(imagenet.wnids()))
+    if strange:
+        raise DataError(
+            f"{printable(root)} has folders that are no classes of ImageNet: {some(strange, 3)}",
+            hint="the folders of ImageNetV2 are 0 to 999, or wnids" if suite == "v2" else "the folders are wnids",
+        )
+    return list(folders)

@@ -30,7 +30,7 @@ def test_the_label_in_imagenetv2_is_the_number_and_not_the_place_among_strings(t
     assert labels(suite) == sorted((name, int(name)) for name in names)
     # what ImageFolder makes of it: "10" would be label 2
     assert sorted(names).index("10") == 2
-    assert suite.competing is None
+    assert suite.outputs is None
     assert len(suite.index.info.classes) == 1000
 
 
@@ -60,9 +60,10 @@ def test_folders_that_are_no_classes_are_refused(names, tmp_path):
 def test_only_the_outputs_of_the_folders_compete(suite, tmp_path):
     chosen = [WNIDS[i] for i in range(3, 1000, 5)]
     found = open_images(suite, folders(tmp_path / "set", chosen), WNIDS, tmp_path)
-    assert found.competing == tuple(range(3, 1000, 5))
-    assert len(found.competing) == 200
-    assert labels(found) == sorted((WNIDS[i], i) for i in range(3, 1000, 5))
+    assert found.outputs == tuple(range(3, 1000, 5))
+    assert len(found.outputs) == 200
+    assert labels(found) == [(wnid, label) for label, wnid in enumerate(chosen)]
+    assert found.index.info.classes == tuple(chosen)
 
 
 def test_numbers_are_no_classes_of_imagenet_a(tmp_path):
@@ -80,10 +81,16 @@ def test_a_model_of_ten_classes_is_measured_on_those(tmp_path):
     known = WNIDS[20:10:-1]
     names = [WNIDS[3], WNIDS[12], WNIDS[20], WNIDS[500]]
     suite = open_images("r", folders(tmp_path / "r", names, each=3), known, tmp_path)
-    assert labels(suite) == [(WNIDS[12], 8)] * 3 + [(WNIDS[20], 0)] * 3
-    assert suite.competing == (0, 8)
+    assert labels(suite) == [(WNIDS[12], 0)] * 3 + [(WNIDS[20], 1)] * 3
+    assert suite.outputs == (8, 0)
     assert suite.left_out == 6
     assert any("6 of 12 images are left out" in note for note in suite.notes)
+
+
+def test_imagenetv2_for_a_model_of_ten_classes_has_their_labels(tmp_path):
+    suite = open_images("v2", folders(tmp_path / "v2", ["3", "12", "20"]), WNIDS[20:10:-1], tmp_path)
+    assert labels(suite) == [("12", 8), ("20", 0)]
+    assert (suite.outputs, suite.left_out) == (None, 1)
 
 
 def test_a_model_that_knows_no_class_is_refused(tmp_path):
@@ -96,7 +103,7 @@ def test_the_folder_that_an_archive_unpacks_to_is_found(tmp_path):
     folders(tmp_path / "here" / "imagenet-a", [WNIDS[1], WNIDS[2]])
     (tmp_path / "here" / "imagenet-a" / "README.txt").write_text("read me")
     suite = open_images("a", tmp_path / "here", WNIDS, tmp_path)
-    assert [label for _, label in labels(suite)] == [1, 2]
+    assert [name for name, _ in labels(suite)] == [WNIDS[1], WNIDS[2]]
     assert suite.index.read(0)[:2] == b"\xff\xd8"
 
 
