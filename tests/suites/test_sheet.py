@@ -5,8 +5,10 @@ from PIL import Image
 from resnetctl.errors import UsageError
 from resnetctl.suites.sheet import MOST, Line, Tile, check_sheet, draw_sheet, write_sheet
 
+CAT = Line("cat 90.0 %", 0.9)
 
-def tile(colour=(200, 30, 30), height=60, width=90, heading="a.jpg", lines=(Line("cat 90.0 %", 0.9),)):
+
+def tile(colour=(200, 30, 30), height=60, width=90, heading="a.jpg", lines=(CAT,)):
     return Tile(np.full((height, width, 3), colour, np.uint8), heading, lines)
 
 

@@ -1,0 +1,80 @@
+"""Batches of image files by their paths: pictures that belong to no data set."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from resnetctl.data.archives import MAX_SAMPLE_BYTES
+from resnetctl.data.batches.batch import Batch, empty_images
+from resnetctl.data.images.decode import centre, decode
+from resnetctl.data.images.orientation import orientation, turned
+from resnetctl.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileView:
+    """How image files are looked at: as evaluation looks at a data set."""
+
+    files: Sequence[str]
+    batch: int
+    resize: int
+    size: int
+    interpolation: str
+
+
+class FileBatches(Dataset[Batch]):
+    """Batch `item` of the files in their order; the last one holds what is left. Labels are 0, or -1 as in `Batch`."""
+
+    def __init__(self, view: FileView) -> None:
+        self.view = view
+
+    def items(self) -> range:
+        """All the batches."""
+        return range(-(-len(self.view.files) // self.view.batch))
+
+    def __getitem__(self, item: int) -> Batch:
+        view = self.view
+        sample = range(item * view.batch, min((item + 1) * view.batch, len(view.files)))
+        images = empty_images(len(sample), view.size)
+        labels = torch.zeros(len(sample), dtype=torch.int64)
+        unreadable = []
+        for n, i in enumerate(sample):
+            try:
+                images[n] = centre(read_upright(view.files[i]), view.resize, view.size, view.interpolation)
+            except DataError:
+                images[n] = 0
+                labels[n] = -1
+                unreadable.append(i)
+        return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
+
+
+def read_upright(path: str | Path) -> torch.Tensor:
+    """The picture in the file at `path`, `[3, H, W] uint8`, the way up that its EXIF asks for.
+
+    Raises DataError where it cannot be read.
+    """
+    data = _read(path)
+    return turned(decode(data), orientation(data))
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError("not a file")
+            if status.st_size > MAX_SAMPLE_BYTES:
+                raise DataError(f"{status.st_size:,} bytes, which no photograph has")
+            return file.read(MAX_SAMPLE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
