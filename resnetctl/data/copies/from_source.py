@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def pack_pieces(data_root: Path, source: Source, copying: Copying, progress: Pro
     packing = copying.packing or Packing()
     if not packing.re_encodes:
         check_room(data_root, _bytes_left(data_root, source))
-    pack(data_root, source.pieces, _about(source), source.classes, packing, copying.workers, progress)
+    pack(data_root, source, source.pieces, packing, copying.workers, progress)
     packed = source_module("shards").open_source(data_root, data_root, "shards", progress)
     packed.missing.extend(source.missing)
     return packed, "shards", replace(copying, packing=None)
@@ -55,18 +54,6 @@ def pack_pieces(data_root: Path, source: Source, copying: Copying, progress: Pro
 def _bytes_left(data_root: Path, source: Source) -> int:
     done = sum(path.stat().st_size for path in (data_root / SHARDS).glob("*.tar"))
     return max(0, sum(piece.bytes for pieces in source.pieces.values() for piece in pieces) - done)
-
-
-def _about(source: Source) -> dict[str, Any]:
-    """What `pack.json` should say of the data set."""
-    return {
-        "name": source.name,
-        "classes": source.classes,
-        "class_names": source.class_names,
-        "recipe": source.recipe,
-        "published": source.published,
-        "notes": source.notes,
-    }
 
 
 def copy(
@@ -116,7 +103,7 @@ def _packed(
     }
     if not packing.re_encodes:
         check_room(data_root, _bytes_left(data_root, replace(source, pieces=pieces)))
-    pack(data_root, pieces, _about(source), source.classes, packing, copying.workers, progress)
+    pack(data_root, source, pieces, packing, copying.workers, progress)
     return source_module("shards").open_source(data_root, data_root, "shards", progress)
 
 

@@ -12,11 +12,10 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,12 +23,13 @@ from resnetctl.data.batches.order import permutation
 from resnetctl.data.images.header import image_size
 from resnetctl.data.index import Index, IndexInfo, Record
 from resnetctl.data.index_writer import IndexBuilder
-from resnetctl.data.sources import Piece, Sample
-from resnetctl.data.sources.shards import FOLDER, FORMAT, PACK_FILE, index_of_shard, read_pack_file
+from resnetctl.data.sources import Piece, Sample, Source
+from resnetctl.data.sources.shards import FOLDER, PACK_FILE, PackFile, index_of_shard, read_pack_file
 from resnetctl.errors import DataError, ResnetctlError, printable
 from resnetctl.files import atomic_file, sweep_temporary_files, write_all, write_atomically
 from resnetctl.parallel import advance, in_parallel
 from resnetctl.progress import Progress
+from resnetctl.typed_json import encode
 
 _BLOCK = tarfile.BLOCKSIZE
 _MB = 1_000_000
@@ -117,33 +117,37 @@ class _Job:
 
 def pack(
     data_root: Path,
+    source: Source,
     pieces: Mapping[str, Sequence[Piece]],
-    about: Mapping[str, Any],
-    classes: tuple[str, ...],
     packing: Packing,
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the shards of all splits into `data_root`/shards, or those that are not there yet.
+    """Write the shards of all splits of `source` into `data_root`/shards, or those that are not there yet.
 
-    `about`: what `pack.json` says of the data set besides. Raises DataError where the folder holds shards of other
-    images or made in another way, and where an image cannot be read; the caller holds the data root's lock.
+    Raises DataError where the folder holds shards of other images or made in another way, and where an image cannot be
+    read; the caller holds the data root's lock.
     """
     folder = data_root / FOLDER
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise DataError(f"{printable(folder)} is in the way", hint="move it, or choose another data root with --data")
     folder.mkdir(exist_ok=True)
     sweep_temporary_files(folder)
-    settings = {k: v for k, v in asdict(packing).items() if k != "shard_size"}
-    content = {
-        "format": FORMAT,
-        **about,
-        "packing": settings,
-        "shards": {split: [piece.origin for piece in each] for split, each in pieces.items()},
-    }
+    content = PackFile(
+        name=source.name,
+        classes=source.classes,
+        class_names=source.class_names,
+        recipe=source.recipe,
+        published=source.published,
+        notes=tuple(source.notes),
+        packing={"max_side": packing.max_side, "quality": packing.quality},
+        shards={split: tuple(piece.origin for piece in each) for split, each in pieces.items()},
+    )
     _agree(folder, content)
     jobs = [
-        _Job(piece=piece, path=folder / f"{split}-{number:05d}.tar", split=split, classes=classes, packing=packing)
+        _Job(
+            piece=piece, path=folder / f"{split}-{number:05d}.tar", split=split, classes=source.classes, packing=packing
+        )
         for split, each in pieces.items()
         for number, piece in enumerate(each)
     ]
@@ -159,11 +163,11 @@ def pack(
     progress("packing (MB)", total, total)
 
 
-def _agree(folder: Path, content: dict[str, Any]) -> None:
+def _agree(folder: Path, content: PackFile) -> None:
     """Write `pack.json`, or see that the one that is there says the same."""
     path = folder / PACK_FILE
     if path.exists():
-        if read_pack_file(folder) != json.loads(json.dumps(content)):
+        if read_pack_file(folder) != content:
             raise DataError(
                 f"{printable(folder)} holds shards of other images, or made in another way",
                 hint="move or remove that folder, or choose another data root with --data",
@@ -175,7 +179,7 @@ def _agree(folder: Path, content: dict[str, Any]) -> None:
             f"{printable(folder)} holds {printable(foreign[0])}, which resnetctl did not write",
             hint="move that folder, or choose another data root with --data",
         )
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_atomically(path, json.dumps(encode(content), indent=1) + "\n")
 
 
 def _write_shard(job: _Job) -> None:
@@ -209,7 +213,7 @@ def _padded(count: int) -> int:
     return -(-count // _BLOCK) * _BLOCK
 
 
-def _add(write: Any, name: str, data: bytes, at: int) -> int:
+def _add(write: Callable[[bytes], None], name: str, data: bytes, at: int) -> int:
     """Append a regular file; where the next header begins. The same images give the same bytes: no time, no owner."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from resnetctl.data.index import SPLITS, Index, Record
 from resnetctl.data.sources import Source
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, cannot_read, printable
 from resnetctl.progress import Progress
+from resnetctl.typed_json import decode, parse
 
 FOLDER = "shards"  # inside the data root
 PACK_FILE = "pack.json"
 FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackFile:
+    """What `pack.json` says: which data set the shards hold, and how they were made of what."""
+
+    format: int = FORMAT
+    name: str
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    recipe: str | None
+    published: bool
+    notes: tuple[str, ...]
+    packing: dict[str, int | None]
+    shards: dict[str, tuple[str, ...]]
+    """Split to where the images of each shard came from: their index's fingerprint and the places in it."""
+
+    def __post_init__(self) -> None:
+        if not self.shards or not set(self.shards) <= set(SPLITS):
+            raise ValueError("its splits are not train and val")
+        if len(self.class_names) != len(self.classes):
+            raise ValueError("class names do not match classes")
 
 
 def recognise(path: Path) -> bool:
@@ -29,34 +51,23 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     if not (folder / PACK_FILE).is_file():
         raise DataError(f"{printable(path)} holds no packed shards", hint="prepare SOURCE --pack makes them")
     content = read_pack_file(folder)
-    try:
-        shards = {str(split): len(origins) for split, origins in content["shards"].items()}
-        if not shards or not set(shards) <= set(SPLITS):
-            raise ValueError("its splits are not train and val")
-        classes = tuple(map(str, content["classes"]))
-        source = Source(
-            name=str(content["name"]),
-            root=folder.parent,
-            classes=classes,
-            class_names=tuple(map(str, content["class_names"])),
-            splits={
-                split: partial(_records, folder, split, shards[split], classes) for split in SPLITS if split in shards
-            },
-            recipe=_text(content["recipe"]),
-            published=bool(content["published"]),
-            notes=list(map(str, content["notes"])),
-        )
-        if len(source.class_names) != len(classes):
-            raise ValueError("class names do not match classes")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{printable(folder / PACK_FILE)} is damaged: {printable(error)}", hint="pack again") from error
-    for split, count in shards.items():
-        source.checksums.update(_checksums(folder, split, count))
+    source = Source(
+        name=content.name,
+        root=folder.parent,
+        classes=content.classes,
+        class_names=content.class_names,
+        splits={
+            split: partial(_records, folder, split, len(content.shards[split]), content.classes)
+            for split in SPLITS
+            if split in content.shards
+        },
+        recipe=content.recipe,
+        published=content.published,
+        notes=list(content.notes),
+    )
+    for split, origins in content.shards.items():
+        source.checksums.update(_checksums(folder, split, len(origins)))
     return source
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _checksums(folder: Path, split: str, count: int) -> dict[str, str]:
@@ -83,16 +94,18 @@ def _records(folder: Path, split: str, shards: int, classes: tuple[str, ...], pr
         progress(f"indexing {split}", number + 1, shards)
 
 
-def read_pack_file(folder: Path) -> dict[str, Any]:
+def read_pack_file(folder: Path) -> PackFile:
     """What `pack.json` says. Raises DataError where it is missing or damaged."""
     path = folder / PACK_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = parse(path.read_bytes(), "it")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError("another format version")
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{printable(path)} cannot be read: {printable(error)}", hint="pack again") from error
-    return content
+        return decode(PackFile, content, "it")
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except ValueError as error:
+        raise DataError(f"{printable(path)} is damaged: {printable(error)}", hint="pack again") from error
 
 
 def index_of_shard(tar: Path) -> Path:
