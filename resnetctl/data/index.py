@@ -230,12 +230,12 @@ class Index:
         except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
             raise DataError(
                 f"cannot read {printable(self.container_path(c))}: {getattr(error, 'strerror', error)}",
-                hint="was the data set moved? run resnetctl prepare again",
+                hint="if the images were moved, run: resnetctl prepare SOURCE",
             ) from error
         if len(data) != length:
             raise DataError(
                 f"{printable(self.container_path(c))} ends before {printable(self.name(i))} does",
-                hint="the file was cut short after prepare: restore it, then run resnetctl prepare again",
+                hint="the file was cut short after prepare: restore it, then run resnetctl prepare SOURCE",
             )
         if self.method[i] == STORED:
             return data

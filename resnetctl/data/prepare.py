@@ -24,6 +24,7 @@ from resnetctl.data.dataset import (
 )
 from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
 from resnetctl.data.index_writer import IndexBuilder
+from resnetctl.data.missing import prepare_hint
 from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
 from resnetctl.data.sources import Source, recognised, source_module
 from resnetctl.data.sources.unrecognised import no_such_source, unrecognised_source
@@ -159,8 +160,20 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
     if kinds:
         return path, kinds[0], []
     if source is None and is_ours(data_root / DATASET_FILE):
-        return _index_root(data_root) or path, load_dataset(data_root).source, []
+        return _earlier_source(data_root), load_dataset(data_root).source, []
     raise unrecognised_source(path, given=source is not None)
+
+
+def _earlier_source(data_root: Path) -> Path:
+    """Where the images lie that `data_root` was prepared from. Raises DataError where they are gone."""
+    root = _index_root(data_root)
+    if root is None:
+        return data_root
+    if not root.exists():
+        raise DataError(
+            f"{printable(data_root)} was prepared from {printable(root)}, which is gone", hint=prepare_hint(data_root)
+        )
+    return root
 
 
 def _index_root(data_root: Path) -> Path | None:

@@ -23,6 +23,7 @@ from resnetctl.data.dataset import Dataset, load_dataset
 from resnetctl.data.image_check import ImageCheck, check_image
 from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
 from resnetctl.data.index_writer import with_findings
+from resnetctl.data.missing import missing_source
 from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
 from resnetctl.download import file_checksum
@@ -83,13 +84,14 @@ def verify(
     `archives`: also hold the archives against their checksums; `accept_archives`: take those that differ as they are,
     and record that. `sample`: decode only so many images of each split, and keep nothing of what is found.
 
-    Raises DataError where there is no prepared data set, or its index cannot be read, and ResnetctlError where another
-    process prepares or verifies it.
+    Raises DataError where there is no prepared data set, its index cannot be read or its images are gone as a whole,
+    and ResnetctlError where another process prepares or verifies it.
     """
     start = time.monotonic()
     dataset = load_dataset(data_root)
     with _lock(data_root, sample) as writable:
         indexes = {split: dataset.open(split, include_quarantined=True) for split in dataset.fingerprints}
+        _refuse_missing(indexes)
         checks: list[Check] = []
         for split, index in indexes.items():
             checks += [counts(index), classes(index), *labels(index)]
@@ -101,6 +103,7 @@ def verify(
             checks += _archives(root, dataset.checksums, accepted, accept_archives, progress)
         found = {split: _decode(index, workers, sample, progress) for split, index in indexes.items()}
         checks += [_images(index, found[split]) for split, index in indexes.items()]
+        _refuse_missing(indexes)  # a disk that failed meanwhile puts no image into quarantine
         bad = [_bad_image(index, i, why) for split, index in indexes.items() for i, why in found[split].bad.items()]
         remarks = list(dict.fromkeys(note for index in indexes.values() for note in index.info.notes))
         if writable:
@@ -120,6 +123,13 @@ def verify(
         images=sum(len(f.rows) for f in found.values()),
         seconds=time.monotonic() - start,
     )
+
+
+def _refuse_missing(indexes: dict[str, Index]) -> None:
+    """Raise DataError where the images of a split are gone as a whole."""
+    for index in indexes.values():
+        if error := missing_source(index):
+            raise error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,67 @@
+"""Whether the images of an index are still where they were: a disk may be unplugged, a folder moved."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from resnetctl.data.index import Index
+from resnetctl.errors import DataError, cannot_read, printable, some
+
+_LOOKED_AT = 1000  # images, spread over all
+DEFAULT_ROOT = Path("data")
+"""The data root that commands take without --data."""
+
+
+def missing_source(index: Index) -> DataError | None:
+    """The error for images that are gone as a whole, or None where they are there; single ones may be unreadable.
+
+    Looks at the folder of the images and at each archive in it, or at the folder of each class: a second at most.
+    """
+    hint = prepare_hint(index.path.parent)
+    split, root = index.info.split, index.root
+    try:
+        if not _is_there(root):
+            return DataError(f"the {split} images are gone: there is no {printable(root)} any more", hint=hint)
+        gone = _archives(index) if index.offset.any() else _class_folders(index)
+    except OSError as error:
+        return cannot_read(error.filename or root, error)
+    if not gone:
+        return None
+    return DataError(f"the {split} images are gone: {printable(root)} has no {some(gone, 3)} any more", hint=hint)
+
+
+def prepare_hint(data_root: Path) -> str:
+    """How to go on where the images of `data_root` are gone."""
+    elsewhere = "" if data_root == DEFAULT_ROOT else f" --data {shlex.quote(printable(data_root))}"
+    return f"mount the disk that holds them; or, where they lie now: resnetctl prepare SOURCE{elsewhere}"
+
+
+def _archives(index: Index) -> list[str]:
+    """The containers of many samples that are not there."""
+    used = np.unique(index.container).tolist()
+    return [index.container_name(c) for c in used if not _is_there(index.container_path(c))]
+
+
+def _class_folders(index: Index) -> list[str]:
+    """The folders that are not there, of the first image of each class; or all images, where folders are empty now."""
+    _, first = np.unique(index.label, return_index=True)
+    images = [index.container_name(int(index.container[i])) for i in first]
+    folders = dict.fromkeys(image.rpartition("/")[0] for image in images)
+    gone = [folder for folder in folders if not _is_there(index.root / folder)]
+    if gone:
+        return gone
+    spread = np.linspace(0, len(index) - 1, min(len(index), _LOOKED_AT)).astype(np.int64)
+    images = [index.container_name(int(index.container[i])) for i in spread]
+    return [] if any(_is_there(index.root / image) for image in images) else images
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError where that cannot be told, as of a disk that fails."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
