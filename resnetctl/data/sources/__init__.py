@@ -81,7 +81,7 @@ class Source:
     checksums: dict[str, str] = field(default_factory=dict)
     """File below `root` to its known checksum, `md5:…` or `sha256:…`."""
     published: bool = False
-    """Whether it should be all of ImageNet: a split not in `expected` is then held against the published counts."""
+    """Whether it claims to be all of ImageNet: then its counts are held against the published ones, too."""
     recipe: str | None = None
     """The recipe that suits it, where one was made for it."""
     missing: list[str] = field(default_factory=list)

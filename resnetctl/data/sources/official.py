@@ -51,7 +51,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         classes=classes,
         class_names=devkit.names if devkit else imagenet.names_of(classes),
         splits={},
-        published=True,
+        published=imagenet.meant_to_be_imagenet(classes),
         checksums={a.name: f"md5:{a.md5}" for a in imagenet.ARCHIVES if a.name not in absent},
         notes=[labels.note] if labels.note and _VAL not in absent else [],
     )
@@ -90,7 +90,7 @@ def _expect(source: Source, devkit: Devkit) -> None:
         if promised != (imagenet.CLASSES, imagenet.TRAIN_IMAGES, imagenet.VAL_IMAGES):
             classes, train, val = promised
             source.notes.append(
-                f"the devkit is not that of the whole ImageNet: it promises {classes:,} classes, {train:,} train and "
+                f"the devkit is not that of the whole ImageNet: it counts {classes:,} classes, {train:,} train and "
                 f"{val:,} val images"
             )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import tarfile
 import time
@@ -13,6 +14,7 @@ from resnetctl.data import imagenet
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.prepare import prepare
 from resnetctl.errors import DataError
+from tests.conftest import Cli
 from tests.fixtures.imagenet_archives import (
     DEVKIT,
     TRAIN,
@@ -90,10 +92,22 @@ def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_thousand_classes(thousand: Path, tmp_path: Path) -> None:
-    done = prepare(tmp_path, thousand)
+    done = prepare(tmp_path, thousand, allow_incomplete=True)
     assert (done.dataset.name, done.dataset.classes) == ("imagenet-1k", 1000)
     assert done.dataset.train().info.classes == imagenet.wnids()
     assert "not that of the whole ImageNet" in done.notices[0]
+
+
+def test_all_thousand_classes_with_counts_of_a_devkit_of_their_own(cli: Cli, thousand: Path, tmp_path: Path) -> None:
+    """What claims to be ImageNet is held against the published counts, whatever its devkit says."""
+    refused = cli("prepare", thousand)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "train has 1,000 of 1,281,167 images" in refused.stderr
+    assert "val has 1,000 of 50,000 images" in refused.stderr
+    assert "--allow-incomplete" in refused.stderr
+    taken = json.loads(cli("prepare", thousand, "--allow-incomplete", "--json").stdout)
+    assert "1,281,167" in taken["incomplete"]
+    assert load_dataset(tmp_path / "data").incomplete == taken["incomplete"]
 
 
 def test_without_the_devkits_word_the_published_counts_hold(thousand: Path, tmp_path: Path) -> None:
