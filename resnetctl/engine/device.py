@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -14,6 +15,8 @@ import torch
 from resnetctl.errors import ResnetctlError, UsageError, did_you_mean
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_TRITON_MAJOR = 7
+_COMPILE_THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
 KINDS = ("auto", "cuda", "xpu", "mps", "cpu")  # ROCm's devices are called cuda in torch
 
 
@@ -30,7 +33,10 @@ def available() -> list[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` or a torch device such as `cuda:1`. Raises UsageError where it does not exist here."""
+    """`auto` or a torch device such as `cuda:1`, which becomes torch's current one of its kind.
+
+    Raises UsageError where it does not exist here.
+    """
     here = available()
     if name == "auto":
         return torch.device(here[0])
@@ -49,7 +55,10 @@ def choose_device(name: str) -> torch.device:
     count = torch.get_device_module(kind).device_count() if kind in ("cuda", "xpu") else 1
     if number and int(number) >= count:
         raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
-    return torch.device(kind, int(number)) if number else torch.device(kind)
+    device = torch.device(kind, int(number)) if number else torch.device(kind)
+    if number and kind != "cpu":
+        torch.get_device_module(kind).set_device(device)  # else pinning memory, for one, takes memory of the first
+    return device
 
 
 def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
@@ -119,44 +128,77 @@ def keep_freed_memory(device: torch.device) -> None:
 
 def set_deterministic(wanted: bool) -> None:
     """Let torch use only algorithms that give the same bits each time, or whichever are fastest."""
-    if wanted == torch.are_deterministic_algorithms_enabled():
-        return  # the call below loads the compiler's settings, which takes a while
+    torch.backends.cudnn.benchmark = not wanted  # times cuDNN's algorithms at each new shape, and keeps the fastest
+    torch.backends.cudnn.deterministic = wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first use of cuBLAS
-        torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = wanted
-    torch.use_deterministic_algorithms(wanted)
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)  # loads the compiler's settings, which takes a while
 
 
-def compile_or_why_not(wanted: str, device: torch.device) -> str | None:
-    """None where the model is to be compiled, else the reason why it is not ("" for none worth telling)."""
+def compile_or_why_not(wanted: str, device: torch.device, *, sync_bn: bool = False) -> str | None:
+    """None where the model is to be compiled, else the reason why it is not ("" for none worth telling).
+
+    `sync_bn`: whether batch norm is synchronised over several ranks. Raises UsageError where `wanted` is "on" and it
+    cannot be.
+    """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return ""
-    missing = _missing_for_compile()
-    if missing is None:
-        return None
-    what, install = missing
+    if sync_bn:  # its collectives end the compiled graph at each layer
+        reason, cure = "train.sync_bn is on, which torch.compile cannot compile", "--set train.sync_bn=false"
+    else:
+        lacking = _lacking_for_compile(device)
+        if lacking is None:
+            return None
+        reason, cure = lacking
     if wanted == "on":
-        raise UsageError(
-            f"train.compile is on, but there is no {what}, which torch.compile needs",
-            hint=f"{install}, or --set train.compile=off",
-        )
-    return f"torch.compile is off because there is no {what}: {install} for a faster step"
+        raise UsageError(f"train.compile is on, but {reason}", hint=f"{cure}, or --set train.compile=off")
+    return f"torch.compile is off: {reason}; {cure} for a faster step"
 
 
-def _missing_for_compile() -> tuple[str, str] | None:
-    """What torch.compile lacks on this machine, and how it is installed. Triton compiles a module for Python."""
-    if not any(shutil.which(c) for c in ("cc", "gcc", "clang")):
-        return "C compiler", "install gcc (Debian: apt-get install gcc libc6-dev)"
+def _lacking_for_compile(device: torch.device) -> tuple[str, str] | None:
+    """What torch.compile lacks for `device` on this machine, and the cure.
+
+    On CUDA, Triton compiles C modules for Python; on the CPU, inductor compiles C++ ones. Both find their compilers as
+    is done here.
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if torch.version.hip is None and major < _TRITON_MAJOR:
+            return f"Triton needs compute capability {_TRITON_MAJOR}.0, and this GPU has {major}.{minor}", "a newer GPU"
+        if not _finds(os.environ.get("CC"), "gcc", "clang"):
+            return "there is no C compiler", "install gcc (Debian: apt-get install gcc libc6-dev)"
+    elif not _finds(os.environ.get("CXX"), "clang++" if sys.platform == "darwin" else "g++"):
+        return "there is no C++ compiler", "install g++ (Debian: apt-get install g++)"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        return "Python.h", "install Python's headers (Debian: apt-get install python3-dev)"
+        return "Python.h is missing", "install Python's headers (Debian: apt-get install python3-dev)"
     return None
+
+
+def _finds(chosen: str | None, *usual: str) -> bool:
+    """Whether the compiler that the environment names, else one of the usual ones, is there."""
+    return any(shutil.which(name) for name in (shlex.split(chosen)[:1] if chosen else usual))
+
+
+def limit_compile_processes(count: int) -> None:
+    """Let torch.compile use `count` processes; left alone, each rank takes one for every core it may run on, up to 32.
+
+    The user's own TORCHINDUCTOR_COMPILE_THREADS is left as it is.
+    """
+    if _COMPILE_THREADS in os.environ:
+        return
+    os.environ[_COMPILE_THREADS] = str(count)
+    config = sys.modules.get("torch._inductor.config")
+    if config is not None:  # it read the variable when it was loaded
+        config.compile_threads = count  # type: ignore[attr-defined]
 
 
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
-    if device.type != "cpu":
-        torch.get_device_module(device.type).synchronize()
+    if device.type in ("cuda", "xpu"):
+        torch.get_device_module(device.type).synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def out_of_memory(error: BaseException, micro_batch: int, share: int, size: int) -> ResnetctlError | None:

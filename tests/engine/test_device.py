@@ -4,7 +4,11 @@ import hashlib
 import os
 import platform
 import resource
+import shutil
+import sys
 import sysconfig
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from resnetctl.engine.device import (
     choose_precision,
     compile_or_why_not,
     keep_freed_memory,
+    limit_compile_processes,
     out_of_memory,
     rank_device,
     set_deterministic,
@@ -29,7 +34,7 @@ from resnetctl.errors import ResnetctlError, UsageError
 from resnetctl.recipe import Override, load_recipe
 from tests.process import call
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MISSING = [kind for kind in ("cuda", "xpu", "mps") if kind not in available()]
 
 
@@ -69,6 +74,28 @@ def test_a_number_too_high(name):
         choose_device(name)
 
 
+def several(patch: pytest.MonkeyPatch, count: int) -> list[torch.device]:
+    """Let torch find so many CUDA devices; the list holds those that become the current one, or are waited for."""
+    seen: list[torch.device] = []
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: count)
+    patch.setattr(torch.cuda, "set_device", seen.append)
+    patch.setattr(torch.cuda, "synchronize", seen.append)
+    return seen
+
+
+def test_a_device_by_its_number_becomes_the_current_one(monkeypatch):
+    current = several(monkeypatch, 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert current == [torch.device("cuda", 1)]
+
+
+def test_synchronising_waits_for_the_device_in_use(monkeypatch):
+    waited = several(monkeypatch, 2)
+    synchronise(torch.device("cuda", 1))
+    assert waited == [torch.device("cuda", 1)]
+
+
 def test_ranks_share_the_cpu_alone():
     assert rank_device("cpu", 3, 4) == CPU
     assert rank_device("cpu", 0, 1) == CPU
@@ -94,21 +121,124 @@ def test_automatic_bf16_on_the_cpu_follows_the_hardware():
     assert (choose_precision("auto", CPU) is torch.bfloat16) == fast
 
 
-def test_compiling_needs_a_compiler(tmp_path, monkeypatch):
-    cuda = torch.device("cuda")
-    assert compile_or_why_not("off", cuda) == ""
+class Machine:
+    """Whose programs and headers are those that a test puts there."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        for name in ("CC", "CXX"):
+            patch.delenv(name, raising=False)
+        patch.setenv("PATH", str(folder))
+        patch.setattr(sysconfig, "get_path", lambda name: str(folder))
+        patch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+
+    def has(self, *names: str) -> None:
+        for name in names:
+            (self.folder / name).touch(0o755)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_without_being_asked_only_cuda_compiles(machine):
+    assert compile_or_why_not("off", CUDA) == ""
     assert compile_or_why_not("auto", CPU) == ""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "gcc" in compile_or_why_not("auto", cuda)
-    with pytest.raises(UsageError, match="no C compiler") as caught:
-        compile_or_why_not("on", cuda)
+    machine.has("gcc", "Python.h")
+    assert compile_or_why_not("auto", CUDA) is None
+
+
+def test_cuda_needs_a_c_compiler(machine):
+    machine.has("g++", "Python.h")
+    assert compile_or_why_not("auto", CUDA) == (
+        "torch.compile is off: there is no C compiler; install gcc (Debian: apt-get install gcc libc6-dev) for a "
+        "faster step"
+    )
+    with pytest.raises(UsageError, match=r"train\.compile is on, but there is no C compiler") as caught:
+        compile_or_why_not("on", CUDA)
     assert "train.compile=off" in caught.value.hint
-    (tmp_path / "gcc").touch(0o755)
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert "python3-dev" in compile_or_why_not("auto", cuda)
-    (tmp_path / "Python.h").touch()
-    assert compile_or_why_not("auto", cuda) is None
+    machine.has("clang")
+    assert compile_or_why_not("on", CUDA) is None
+
+
+def test_the_cpu_needs_a_c_plus_plus_compiler(machine):
+    machine.has("gcc", "Python.h")
+    with pytest.raises(UsageError, match=r"there is no C\+\+ compiler") as caught:
+        compile_or_why_not("on", CPU)
+    assert "g++" in caught.value.hint
+    machine.has("clang++" if sys.platform == "darwin" else "g++")
     assert compile_or_why_not("on", CPU) is None
+
+
+@pytest.mark.parametrize(("device", "variable"), [(CPU, "CXX"), (CUDA, "CC")])
+def test_a_compiler_that_the_environment_names(device, variable, machine, monkeypatch):
+    machine.has("gcc", "g++", "clang++", "Python.h")
+    monkeypatch.setenv(variable, "mine -m64")
+    with pytest.raises(UsageError, match="compiler"):
+        compile_or_why_not("on", device)
+    machine.has("mine")
+    assert compile_or_why_not("on", device) is None
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_both_need_pythons_headers(device, machine):
+    machine.has("gcc", "g++", "clang++")
+    with pytest.raises(UsageError, match=r"Python\.h is missing") as caught:
+        compile_or_why_not("on", device)
+    assert "python3-dev" in caught.value.hint
+
+
+def test_a_gpu_too_old_for_triton(machine, monkeypatch):
+    machine.has("gcc", "Python.h")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    assert "capability 7.0, and this GPU has 6.1" in compile_or_why_not("auto", CUDA)
+
+
+def test_synchronised_batch_norm_is_not_compiled(machine):
+    machine.has("gcc", "Python.h")
+    assert "train.sync_bn" in compile_or_why_not("auto", CUDA, sync_bn=True)
+    with pytest.raises(UsageError, match=r"train\.sync_bn") as caught:
+        compile_or_why_not("on", CUDA, sync_bn=True)
+    assert "train.sync_bn=false" in caught.value.hint
+
+
+@pytest.mark.skipif(not shutil.which("gcc") or sys.platform != "linux", reason="gcc is what is there")
+def test_gcc_alone_is_an_error_before_the_run_and_no_traceback(cli, tmp_path):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "gcc").symlink_to(shutil.which("gcc"))
+    cli("prepare", "--source", "sample")
+    done = cli("train", "--device", "cpu", "--set", "train.compile=on", env={"PATH": str(folder), "CXX": None})
+    assert done.returncode == 2
+    assert "error: train.compile is on, but there is no C++ compiler" in done.stderr
+    assert not list((tmp_path / "runs").glob("*/checkpoints"))
+
+
+def test_processes_that_compile_follow_the_cores_of_the_rank(monkeypatch):
+    config = types.SimpleNamespace(compile_threads=32)
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", config)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "3")
+    limit_compile_processes(8)
+    assert (os.environ["TORCHINDUCTOR_COMPILE_THREADS"], config.compile_threads) == ("3", 32)
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
+    limit_compile_processes(8)
+    assert (os.environ["TORCHINDUCTOR_COMPILE_THREADS"], config.compile_threads) == ("8", 8)
+
+
+def test_the_limit_is_what_inductor_takes():
+    """Before its settings are loaded, and after."""
+    assert [call(print_compile_threads, when).stdout.split() for when in ("before", "after")] == [["5"], ["5"]]
+
+
+def print_compile_threads(when: str) -> None:
+    if when == "after":
+        pass
+    os.environ.pop("TORCHINDUCTOR_COMPILE_THREADS", None)
+    limit_compile_processes(5)
+    from torch._inductor import async_compile
+
+    print(async_compile.get_compile_threads())
 
 
 def test_a_real_failed_allocation_is_recognised():
@@ -154,22 +284,38 @@ def test_a_step_on_the_cpu_uses_the_memory_of_the_step_before():
     assert after < before / 10
 
 
-def test_deterministic_algorithms_are_set_for_a_recipe_that_asks_and_taken_back():
-    def recipe(*wishes: Override):
-        return load_recipe("small", overrides=[Override("model.arch", "resnet18", "test"), *wishes])
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    yield
+    set_deterministic(False)
+    torch.backends.cudnn.benchmark = False
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
-    try:
-        Trainer(recipe(Override("train.deterministic", True, "test")), 2, CPU, torch.float32)
-        assert torch.are_deterministic_algorithms_enabled()
-        assert torch.backends.cudnn.deterministic
-        assert not torch.backends.cudnn.benchmark
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        Trainer(recipe(), 2, CPU, torch.float32)
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert not torch.backends.cudnn.deterministic
-    finally:
-        set_deterministic(False)
-        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+def trainer(*wishes: Override) -> Trainer:
+    recipe = load_recipe("small", overrides=[Override("model.arch", "resnet18", "test"), *wishes])
+    return Trainer(recipe, 2, CPU, torch.float32)
+
+
+@pytest.mark.usefixtures("as_before")
+def test_deterministic_algorithms_are_set_for_a_recipe_that_asks_and_taken_back():
+    trainer(Override("train.deterministic", True, "test"))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    trainer()
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+@pytest.mark.usefixtures("as_before")
+def test_cudnn_chooses_the_fastest_algorithm_unless_the_bits_must_be_the_same():
+    trainer()
+    assert torch.backends.cudnn.benchmark
+    trainer(Override("train.deterministic", True, "test"))
+    assert not torch.backends.cudnn.benchmark
+    trainer()
+    assert torch.backends.cudnn.benchmark
 
 
 def twenty_steps() -> None:
