@@ -2,8 +2,8 @@
 # docker run --rm --gpus all --ipc=host -v "$PWD/data:/data" -v "$PWD/runs:/runs" resnetctl train --epochs 10
 #
 # --ipc=host because workers hand over batches through /dev/shm, of which Docker gives 64 MiB.
-# Any image with torch >= 2.10 and torchvision serves as a base, such as a ROCm one or a CPU one.
-ARG BASE_IMAGE=pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime
+# Any image with torch >= 2.11 and torchvision serves as a base, such as a ROCm one or a CPU one.
+ARG BASE_IMAGE=pytorch/pytorch:2.12.0-cuda13.0-cudnn9-runtime
 FROM ${BASE_IMAGE}
 
 # torch.compile: Triton compiles its launchers against Python.h, and the runtime images have no compiler

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,6 +297,7 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": installed("torchvision"),
+        "torchcodec": installed("torchcodec"),
         "safetensors": installed("safetensors"),
         "cuda": torch.version.cuda,
         "rocm": torch.version.hip,
@@ -312,9 +312,9 @@ def _cudnn_version(number: int) -> str:
 
 
 def decoders() -> dict[str, Any]:
-    """What decodes images here: the formats of torchvision, each tried on an image, and versions of the others."""
+    """What decodes images here: the formats of TorchCodec, each tried on an image, and versions of the others."""
     return {
-        "torchvision": [kind for kind in ("jpeg", "png", "webp") if _decodes(kind)],
+        "torchcodec": [kind for kind in ("jpeg", "png", "webp") if _decodes(kind)],
         "nvjpeg": _decodes("jpeg", device="cuda"),
         "pillow": _pillow(),
         "nvimgcodec": _nvimgcodec(),
@@ -343,14 +343,10 @@ def _decodes(kind: str, device: str = "cpu") -> bool:
         return False
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     try:
-        import torchvision.io  # torchvision 0.29 says that a later one will decode no more
+        from torchcodec import decoders
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            if device == "cpu":
-                image = torchvision.io.decode_image(data)
-            else:
-                image = torchvision.io.decode_jpeg(data, device=device)
+        options = {"device": device} if device != "cpu" else {}
+        image = getattr(decoders, f"decode_{kind}")(data, **options)
     except (ImportError, RuntimeError, AttributeError, OSError):
         return False
     return tuple(image.shape) == (3, 16, 16)

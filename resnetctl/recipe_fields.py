@@ -71,8 +71,8 @@ class DataRecipe(Section):
     """Subtracted from red, green, blue in [0, 1]; ImageNet's, as in torchvision's presets."""
     std: tuple[float, float, float] = key((0.229, 0.224, 0.225), each(0.001, 10, "three numbers from 0.001 to 10"))
     """Red, green, blue are divided by this, in units of [0, 1]."""
-    decoder: str = key("auto", one_of("auto", "torchvision", "nvimgcodec"), resume="free")
-    """What reads JPEGs: "auto", "torchvision" or "nvimgcodec" (an extra): the same pixels, sooner."""
+    decoder: str = key("auto", one_of("auto", "nvimgcodec", "torchcodec", "torchvision", "pillow"), resume="free")
+    """What decodes images, all to the same pixels; "auto": the first of the others that runs here."""
     workers: int = key(-1, between(-1, 1024), resume="free")
     """Loader processes; -1: chosen from the machine, 0: none. It never changes a result."""
     timeout_seconds: int = key(300, between(0, 86_400), resume="free")

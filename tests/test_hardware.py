@@ -105,7 +105,7 @@ def test_cudnn_version(number, version):
 
 
 def test_decoders_are_tried(monkeypatch):
-    assert hardware.decoders()["torchvision"][:2] == ["jpeg", "png"]
+    assert hardware.decoders()["torchcodec"] == ["jpeg", "png", "webp"]
     hardware._tiny_image.cache_clear()
     monkeypatch.setattr(hardware, "_tiny_image", lambda kind: b"no image at all")
-    assert hardware.decoders()["torchvision"] == []
+    assert hardware.decoders()["torchcodec"] == []

@@ -78,6 +78,7 @@ _NAMES = {
     "cuda": "CUDA",
     "rocm": "ROCm",
     "cudnn": "cuDNN",
+    "torchcodec": "TorchCodec",
     "nvjpeg": "nvJPEG",
     "pillow": "Pillow",
     "nvimgcodec": "nvImageCodec",

@@ -18,6 +18,7 @@ from resnetctl.data.batches.eval import EvalBatches
 from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.order import epoch_end, total_steps
 from resnetctl.data.batches.train import TrainBatches
+from resnetctl.data.images.decoders import decoder_notes
 from resnetctl.data.index import Index
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
@@ -108,6 +109,8 @@ class _Training:
 
     def go(self) -> Iterator[Event]:
         job, t = self.job, self.recipe.train
+        for text in decoder_notes(self.recipe.data.decoder):
+            yield Notice(text=text)
         classes = len(job.train.info.classes)
         self.trainer = Trainer(self.recipe, classes, job.device, self.precision, self.group)
         if job.start is None:

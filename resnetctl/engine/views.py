@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 
 import torch
-import torchvision
 
 from resnetctl import __version__
 from resnetctl.data.batches.eval import EvalView
 from resnetctl.data.batches.train import TrainView
-from resnetctl.data.images.nvimgcodec import choose_decoder
+from resnetctl.data.images.decoders import choose_decoder, with_version
 from resnetctl.data.index import Index
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import PRECISION_NAMES
@@ -62,12 +62,12 @@ def environment(
     return {
         "resnetctl": __version__,
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": version("torchvision"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "instruction set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
         "precision": PRECISION_NAMES[precision],
         "micro-batch": micro_batch,
         "world size": group.size,
-        "decoder": decoder,
+        "decoder": with_version(decoder),
     }

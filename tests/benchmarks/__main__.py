@@ -21,7 +21,7 @@ from typing import Any
 from tests.benchmarks import datasets
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "torchvision", "pillow", "numpy", "timm", "nvidia-nvimgcodec-cu13")
+PACKAGES = ("torch", "torchvision", "torchcodec", "pillow", "numpy", "timm", "nvidia-nvimgcodec-cu13")
 
 
 def main() -> None:

@@ -42,8 +42,8 @@ def _resnetctl(path: Path, decoder: str) -> Iterator[Any]:
 
 
 def resnetctl(path: Path) -> Iterator[Any]:
-    """Ours, with torchvision's decoder; `path` is an index."""
-    return _resnetctl(path, "torchvision")
+    """Ours, with TorchCodec; `path` is an index."""
+    return _resnetctl(path, "torchcodec")
 
 
 def resnetctl_nvimgcodec(path: Path) -> Iterator[Any]:

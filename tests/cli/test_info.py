@@ -21,7 +21,7 @@ def test_json(cli, tmp_path):
     assert facts["cpu"]["usable_cores"] <= facts["cpu"]["logical_cores"] == os.cpu_count()
     assert facts["versions"]["torch"] == torch.__version__
     assert len(facts["accelerators"]) == max(torch.cuda.device_count(), len(facts["accelerators"]))
-    assert "jpeg" in facts["decoders"]["torchvision"]
+    assert "jpeg" in facts["decoders"]["torchcodec"]
     assert facts["disks"]["runs"] == {**facts["disks"]["runs"], "path": str(tmp_path / "my runs"), "exists": True}
     assert facts["disks"]["data"] == {**facts["disks"]["data"], "path": "/nowhere/at all", "exists": False}
     assert facts["workers"] >= 1

@@ -42,8 +42,8 @@ class TrainView:
     crop_ratio: tuple[float, float]
     hflip: float
     interpolation: str
-    decoder: str = "torchvision"
-    """Or "nvimgcodec": the same pixels, sooner; or "pillow": the same, later."""
+    decoder: str = "auto"
+    """What `choose_decoder` chose."""
     rank: int = 0
     world_size: int = 1
     fingerprint: str | None = None
@@ -140,7 +140,7 @@ class TrainBatches(Dataset[Batch]):
                     cut = nvimgcodec.decode_region(data, size, tuple(box.tolist()))
                     if cut is not None:
                         return cut, used, True
-                return decode(data), used, False
+                return decode(data, self.view.decoder), used, False
             except DataError as error:
                 unreadable.append(used)
                 last = error

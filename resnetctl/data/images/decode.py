@@ -1,50 +1,34 @@
 """From an image file's bytes to pixels of the wanted size, all in uint8.
 
 Resizing works on uint8 with antialiasing. Bilinear, it differs from Pillow's by at most 1 of 255; bicubic, by up to 8
-at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding differs by nothing, or
-by 1 of 255 for CMYK: both use libjpeg-turbo with the same settings.
+at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding does not differ: all
+the decoders are built on libjpeg-turbo and use it alike; torchvision's may be 1 of 255 off for CMYK.
 """
 
 from __future__ import annotations
-
-import warnings
 
 import torch
 from PIL import UnidentifiedImageError
 from torch.nn.functional import interpolate
 
+from resnetctl.data.images.decoders import whole_decoder
 from resnetctl.data.images.header import ends_in_zeros, image_size
 from resnetctl.data.images.pillow import check_pixels, open_image, rgb
 from resnetctl.errors import DataError
 
-try:
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # torchvision 0.29 says that a later one will not have them: then Pillow decodes
-    decode_jpeg = None
-warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 
-
-def decoder_name() -> str:
-    """What decodes whole JPEGs here: "torchvision", or "pillow" where torchvision does not do that any more."""
-    return "pillow" if decode_jpeg is None else "torchvision"
-
-
-def decode(data: bytes) -> torch.Tensor:
+def decode(data: bytes, decoder: str = "auto") -> torch.Tensor:
     """An image file as `[3, H, W] uint8` RGB (channels last in memory); gray and CMYK are converted, EXIF ignored.
 
+    `decoder` is that of `choose_decoder`; where it decodes no whole files, the first that loads here does.
     Raises DataError where it is no image, is cut short, or has more than MAX_PIXELS pixels.
     """
-    if data[:2] == b"\xff\xd8":
-        height, width = image_size(data)
-        check_pixels(height, width)
-        if ends_in_zeros(data):
-            raise DataError("not an image that can be read: its last part is zeros, as after a broken download")
-        try:
-            if height and decode_jpeg is not None:  # without a height, the size is not known beforehand
-                return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
-        except RuntimeError:
-            pass  # an unusual one, or a broken one: Pillow knows more kinds and says what is wrong
-    return _decode_with_pillow(data)
+    height, width = image_size(data)
+    check_pixels(height, width)
+    if ends_in_zeros(data):
+        raise DataError("not an image that can be read: its last part is zeros, as after a broken download")
+    pixels = whole_decoder(decoder)(data) if height else None  # without a height, the size is not known beforehand
+    return _decode_with_pillow(data) if pixels is None else pixels
 
 
 def _decode_with_pillow(data: bytes) -> torch.Tensor:

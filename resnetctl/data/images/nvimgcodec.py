@@ -1,8 +1,8 @@
 """An optional JPEG decoder that stops at the crop: NVIDIA's nvImageCodec, on the CPU.
 
-It is built on libjpeg-turbo, as torchvision's is, and gives the very same pixels; but it can be told the region that
-is wanted, and then neither transforms what lies outside nor reads what lies below. Installed by the extra
-`nvimgcodec`; what it does not take is left to torchvision.
+It is built on libjpeg-turbo, as the other decoders are, and gives the very same pixels; but it can be told the region
+that is wanted, and then neither transforms what lies outside nor reads what lies below. Installed by the extra
+`nvimgcodec`; what it does not take is left to the decoders of whole files.
 """
 
 from __future__ import annotations
@@ -12,50 +12,51 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 
-from resnetctl.data.images.decode import decoder_name
-from resnetctl.errors import UsageError
+_OLDEST = (0, 9)
 
 
-def version() -> str | None:
-    """The version that is installed and works here; None without one."""
+@cache
+def why_not() -> str | None:
+    """Why it cannot be used here, in a line; None where it can."""
+    if not is_installed():
+        return "it is not installed"
     try:
-        return str(_codec(os.getpid())[0].__version__)
-    except Exception:  # whatever a foreign library raises where it does not fit the machine
-        return None
+        if tuple(int(number) for number in version().split(".")[:2]) < _OLDEST:
+            # older ones decode whole files in forked processes, or nothing without a GPU, and do not say so
+            return f"it is version {version()}, and {_OLDEST[0]}.{_OLDEST[1]} or later is needed"
+        _codec(os.getpid())
+    except Exception as error:  # whatever a foreign library raises where it does not fit the machine
+        return f"it does not run ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
+    return None
 
 
-def choose_decoder(wanted: str) -> str:
-    """The decoder to use: `auto` takes nvimgcodec where it is installed, else torchvision, else Pillow.
+def is_installed() -> bool:
+    """Whether there is any version of it."""
+    try:
+        return find_spec("nvidia.nvimgcodec") is not None
+    except ModuleNotFoundError:  # nothing of NVIDIA's
+        return False
 
-    Raises UsageError where one is wanted by name and is not there.
-    """
-    there = decoder_name()
-    if wanted in ("auto", "nvimgcodec") and version() is not None:
-        return "nvimgcodec"
-    if wanted in ("auto", there):
-        return there
-    if wanted == "torchvision":
-        raise UsageError(
-            "data.decoder is torchvision, which does not decode images any more in the version installed here",
-            hint="--set data.decoder=auto",
-        )
-    raise UsageError(
-        f"data.decoder is {wanted}, which is not installed or does not run here",
-        hint="pip install 'resnetctl[nvimgcodec]', or --set data.decoder=auto",
-    )
+
+def version() -> str:
+    """The version that is installed."""
+    from nvidia import nvimgcodec as codec
+
+    return str(codec.__version__)
 
 
 def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, int]) -> torch.Tensor | None:
     """The pixels of `box` (top, left, height, width) of a JPEG of `size` (height, width): `[3, height, width] uint8`.
 
-    None where the file is anything but a whole three-channel JPEG of that size: then torchvision decides.
+    None where the file is anything but a whole three-channel JPEG of that size: then the others decide.
     """
-    # torchvision refuses a file that ends too early; here one would go unseen where its end lies below the crop
+    # the others refuse a file that ends too early; here one would go unseen where its end lies below the crop
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         return None
     codec, decoder, params = _codec(os.getpid())

@@ -13,9 +13,9 @@ UPRIGHT = 1
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8 as EXIF counts them, for a JPEG, PNG or WebP; 1 where nothing is said or it makes no sense.
+    """1 to 8 as EXIF counts them, for a JPEG, PNG, WebP or AVIF; 1 where nothing is said or it makes no sense.
 
-    Pillow turns TIFFs by itself, and other kinds have no EXIF.
+    TIFFs and HEICs are turned as they are decoded, and other kinds have no EXIF.
     """
     if not _has_exif(data):
         return UPRIGHT
@@ -34,6 +34,8 @@ def _has_exif(data: bytes) -> bool:
         return b"eXIf" in data
     if data[:4] == b"RIFF":
         return b"EXIF" in data
+    if data[4:8] == b"ftyp":
+        return b"avif" in data[8:64]  # Pillow gives its container's irot and imir as EXIF
     if data[:2] != b"\xff\xd8":
         return False
     at = 2  # of a JPEG, the application's segments, which come first (ITU-T T.81, B.1)

@@ -1,18 +1,25 @@
-"""Image files as Pillow reads them: which kinds and sizes are taken, alike in decoding, verifying and packing."""
+"""Image files as Pillow images: which kinds and sizes are taken, alike in decoding, verifying and packing."""
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from resnetctl.data.images.header import MAX_PIXELS
 from resnetctl.errors import DataError
 
 # what image files are; Pillow knows kinds that start other programs (EPS: Ghostscript)
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+# GIF and AVIF are not for TorchCodec 0.17: it decodes every frame, paints what is transparent in a GIF, darkens an AVIF
+# by its transparency, and turns it
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the loader's workers are the parallelism
+
+_HEIC = re.compile(rb"....ftyp(heic|heix|heim|heis|mif1)", re.DOTALL)
+_HEIC_SIZE = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)  # ISO/IEC 23008-12, 6.5.3: width, height
 
 
 def check_pixels(height: int, width: int) -> None:
@@ -31,6 +38,8 @@ def open_image(data: bytes) -> Image.Image:
     Raises DataError where it claims more than MAX_PIXELS pixels, and UnidentifiedImageError where it is of no kind
     that is taken.
     """
+    if _HEIC.match(data) and b"avif" not in data[:64]:
+        return _open_heic(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # corrupt EXIF and the like, which nothing here reads
         try:
@@ -38,6 +47,26 @@ def open_image(data: bytes) -> Image.Image:
         except Image.DecompressionBombError as error:  # more than twice as many, which Pillow refuses by itself
             raise _bomb("its") from error
     check_pixels(image.height, image.width)
+    return image
+
+
+def _open_heic(data: bytes) -> Image.Image:
+    """The first picture in a HEIC file, turned as the container says; its EXIF is ignored."""
+    sizes = [
+        (int.from_bytes(height, "big"), int.from_bytes(width, "big")) for width, height in _HEIC_SIZE.findall(data)
+    ]
+    if not sizes:
+        raise DataError("not an image that can be read: a HEIC without a size")
+    for size in sizes:
+        check_pixels(*size)
+    try:
+        from torchcodec.decoders import decode_heic
+
+        pixels = decode_heic(data)
+    except ImportError as error:
+        raise DataError("not an image that can be read: HEIC needs TorchCodec and the system's libheif") from error
+    image = Image.fromarray((pixels if pixels.dim() == 3 else pixels[0]).permute(1, 2, 0).numpy())
+    image.format = "HEIF"
     return image
 
 

@@ -1,4 +1,4 @@
-"""The optional decoder gives torchvision's pixels, and leaves to torchvision what it must not judge."""
+"""The optional decoder gives the others' pixels, and leaves to them what it must not judge."""
 
 import io
 import os
@@ -11,16 +11,15 @@ from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.train import TrainBatches, TrainView
 from resnetctl.data.images import nvimgcodec
 from resnetctl.data.images.decode import decode
-from resnetctl.errors import UsageError
 from tests.fixtures.photos import jpeg, tile
 
-installed = pytest.mark.skipif(nvimgcodec.version() is None, reason="needs the extra nvimgcodec")
+installed = pytest.mark.skipif(nvimgcodec.why_not() is not None, reason="needs the extra nvimgcodec")
 
 
 @installed
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("kind", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
-def test_every_region_has_torchvisions_pixels(subsampling, kind):
+def test_every_region_has_the_pixels_of_the_whole(subsampling, kind):
     rng = np.random.default_rng(0)
     for number in range(12):
         w, h = (int(n) for n in rng.integers(16, 400, 2))
@@ -60,7 +59,7 @@ def test_the_loaders_batches_are_the_same(tmp_path):
     index = index_folders(tmp_path / "photos", tmp_path)
     nvimgcodec._codec(os.getpid())  # a decoder that the workers must not inherit
     seen = []
-    for decoder in ("torchvision", "nvimgcodec"):
+    for decoder in ("torchcodec", "nvimgcodec"):
         view = TrainView(
             index=index,
             seed=3,
@@ -80,20 +79,22 @@ def test_the_loaders_batches_are_the_same(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
 
-def test_the_choice(monkeypatch):
-    assert nvimgcodec.choose_decoder("torchvision") == "torchvision"
-    assert nvimgcodec.choose_decoder("auto") == ("torchvision" if nvimgcodec.version() is None else "nvimgcodec")
-    monkeypatch.setattr(nvimgcodec, "version", lambda: None)
-    assert nvimgcodec.choose_decoder("auto") == "torchvision"
-    with pytest.raises(UsageError, match="not installed"):
-        nvimgcodec.choose_decoder("nvimgcodec")
+@pytest.mark.parametrize(("version", "too_old"), [("0.8.0", True), ("0.9.0", False), ("0.10.1", False), ("1.0", False)])
+@installed
+def test_the_version_is_checked(version, too_old, monkeypatch):
+    monkeypatch.setattr(nvimgcodec, "version", lambda: version)
+    nvimgcodec.why_not.cache_clear()
+    try:
+        why_not = nvimgcodec.why_not()
+    finally:
+        nvimgcodec.why_not.cache_clear()
+    assert why_not == (f"it is version {version}, and 0.9 or later is needed" if too_old else None)
 
 
-def test_the_choice_where_torchvision_decodes_no_more(monkeypatch):
-    monkeypatch.setattr("resnetctl.data.images.decode.decode_jpeg", None)
-    monkeypatch.setattr(nvimgcodec, "version", lambda: None)
-    assert nvimgcodec.choose_decoder("auto") == "pillow"
-    with pytest.raises(UsageError, match="does not decode images any more"):
-        nvimgcodec.choose_decoder("torchvision")
-    monkeypatch.setattr(nvimgcodec, "version", lambda: "0.9")
-    assert nvimgcodec.choose_decoder("auto") == "nvimgcodec"
+def test_one_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(nvimgcodec, "is_installed", lambda: False)
+    nvimgcodec.why_not.cache_clear()
+    try:
+        assert nvimgcodec.why_not() == "it is not installed"
+    finally:
+        nvimgcodec.why_not.cache_clear()

@@ -18,7 +18,7 @@ def photo(way: int, format: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("way", range(1, 9))
 def test_a_picture_is_turned_as_pillow_turns_it(way, format):
     data = photo(way, format)
