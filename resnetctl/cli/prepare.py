@@ -127,7 +127,7 @@ def prepare(
     if done.dataset.incomplete:
         console.warn(f"the data set is not whole: {done.dataset.incomplete}")
     if as_json:
-        console.print_json(_document(done))
+        console.print_document("prepare", _document(done))
     else:
         rows = [
             (s.split, s.images, s.classes, done.dataset.source, console.size(s.bytes), printable(done.root))

@@ -22,6 +22,9 @@ def verify(
     accept_archives: Annotated[
         bool, typer.Option("--accept-archives", help="With --archives: take those that differ as they are; recorded.")
     ] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take images that were changed, but decode, as they are now; recorded.")
+    ] = False,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -34,10 +37,12 @@ def verify(
     """Check the data set: counts, classes, the order of the labels, and that every image decodes.
 
     Bad images are put into quarantine, where train and eval leave them out; quarantine.jsonl in the data root lists
-    them. The CRCs of all are kept, and later looks are held against them.
+    them. The CRCs of all are recorded, and compared the next time.
     """
     if accept_archives and not archives:
         raise UsageError("--accept-archives belongs to --archives", hint="add --archives")
+    if accept and sample:
+        raise UsageError("--accept records what it finds, and --sample keeps nothing", hint="leave out one of the two")
     from resnetctl.data import verify as data_verify
 
     workers = usable_cores() if workers is None else workers
@@ -47,11 +52,12 @@ def verify(
             workers=workers,
             archives=archives,
             accept_archives=accept_archives,
+            accept_changed=accept,
             sample=sample,
             progress=progress,
         )
     if as_json:
-        console.print_json(_document(report))
+        console.print_document("verify", _document(report))
     else:
         _show(report)
     if not report.ok:
@@ -77,6 +83,7 @@ def _show(report: "Report") -> None:
 
 def _document(report: "Report") -> dict[str, Any]:
     return {
+        "data": str(report.dataset.root),
         "ok": report.ok,
         "name": report.dataset.name,
         "source": report.dataset.source,

@@ -13,6 +13,7 @@ from resnetctl.data.images.pillow import check_mode, open_image
 from resnetctl.data.index import UNKNOWN_CRC, Index
 from resnetctl.errors import DataError, printable
 
+_CHANGED = "its bytes are not those that prepare or an earlier verify saw (CRC)"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -21,38 +22,42 @@ class ImageCheck(NamedTuple):
 
     reason: str | None
     """Why it cannot be trained on; None: it can."""
-    unusual: tuple[str, ...]
+    unusual: tuple[str, ...] = ()
     """What is unusual but fine about it."""
-    crc32: int
-    """Of its bytes, where it can be trained on."""
+    crc32: int = UNKNOWN_CRC
+    """Of its bytes, where they decode."""
+    changed: bool = False
+    """Whether it decodes, but has other bytes than when its CRC was recorded."""
 
 
-def check_image(index: Index, i: int) -> ImageCheck:
-    """ImageCheck at sample i."""
+def check_image(index: Index, i: int, *, accept_changed: bool = False) -> ImageCheck:
+    """Check sample i of `index`; `accept_changed`: bytes that decode are fine, though they are not those recorded."""
     try:
         data = index.read(i)
     except DataError as error:
-        return ImageCheck(error.message, (), UNKNOWN_CRC)
-    changed = _changed_file(index, i)
-    if changed:
-        return ImageCheck(changed, (), UNKNOWN_CRC)
-    crc = zlib.crc32(data)
-    if index.crc32[i] not in (UNKNOWN_CRC, crc):
-        return ImageCheck("its bytes are not those that prepare or an earlier verify saw (CRC)", (), UNKNOWN_CRC)
-    if ends_in_zeros(data) and data.count(0) < len(data):
-        return ImageCheck("its last part is zeros, as after a broken download", (), UNKNOWN_CRC)
+        return ImageCheck(error.message)
+    if longer := _longer_file(index, i):
+        return ImageCheck(longer)
+    crc32 = zlib.crc32(data)
+    changed = index.crc32[i] not in (UNKNOWN_CRC, crc32)
     try:
         image = _load(data)
+        _check_size(index, i, image)
     except DataError as error:
-        return ImageCheck(error.message, (), UNKNOWN_CRC)
+        return ImageCheck(f"{_CHANGED}; {error.message}" if changed else error.message)
+    unusual = tuple(_unusual(index.name(i), str(image.format), image.mode))
+    return ImageCheck(_CHANGED if changed and not accept_changed else None, unusual, crc32, changed)
+
+
+def _check_size(index: Index, i: int, image: Image.Image) -> None:
     height, width = int(index.height[i]), int(index.width[i])
     if height and (height, width) != (image.height, image.width):
-        sizes = f"it is {image.width} × {image.height}, but the index says {width} × {height}"
-        return ImageCheck(sizes, (), UNKNOWN_CRC)
-    return ImageCheck(None, tuple(_unusual(index.name(i), str(image.format), image.mode)), crc)
+        raise DataError(
+            f"it is {image.width} × {image.height}, but the index says {width} × {height}: run resnetctl prepare again"
+        )
 
 
-def _changed_file(index: Index, i: int) -> str | None:
+def _longer_file(index: Index, i: int) -> str | None:
     """What to say where an image that is a file of its own is longer than it was; of it, only the start is read."""
     if index.offset[i] != 0:  # an archive's first member lies behind a header
         return None
@@ -64,6 +69,8 @@ def _changed_file(index: Index, i: int) -> str | None:
 
 def _load(data: bytes) -> Image.Image:
     """The image with its pixels read. Raises DataError with the reason why it cannot be trained on."""
+    if ends_in_zeros(data) and data.count(0) < len(data):
+        raise DataError("its last part is zeros, as after a broken download")
     try:
         image = open_image(data)
         with warnings.catch_warnings():

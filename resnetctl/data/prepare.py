@@ -108,9 +108,11 @@ def prepare(
                 source, kind = copy(data_root, kind, source, builders, copying, progress)
                 builders, split = _list_samples(source, progress), None
             notices += _before(data_root, kind, source.root)
+            quarantined = _quarantined(data_root) if release_quarantined else {}
             dataset, splits = _write(data_root, kind, source, builders, incomplete, split, release_quarantined)
     if "val" not in builders:
         notices.append(_NO_VAL)
+    notices += [f"{counted(count, 'image')} of {each} released from quarantine" for each, count in quarantined.items()]
     for each, count in dataset.quarantined.items():
         notices.append(
             f"{counted(count, 'image')} of {each} in quarantine, left out: {some(quarantined_samples(dataset, each))}; "
@@ -273,6 +275,13 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
         f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images:,} train images in "
         f"{printable(old_root)}); the images themselves are untouched"
     ]
+
+
+def _quarantined(data_root: Path) -> dict[str, int]:
+    """Split to how many images an earlier verify put into quarantine."""
+    with contextlib.suppress(DataError):
+        return load_dataset(data_root).quarantined
+    return {}
 
 
 def _write(

@@ -66,7 +66,9 @@ class _Findings:
     """Which were looked at."""
     bad: dict[int, str] = field(default_factory=dict)
     crc32: dict[int, int] = field(default_factory=dict)
-    """Of images whose CRC was not known before."""
+    """Of images whose CRC was not known before, or is taken as it is now."""
+    changed: int = 0
+    """Images that decode, but have other bytes than when their CRC was recorded."""
     unusual: Counter[str] = field(default_factory=Counter)
 
 
@@ -76,13 +78,15 @@ def verify(
     workers: int,
     archives: bool = False,
     accept_archives: bool = False,
+    accept_changed: bool = False,
     sample: int | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Check the data set in `data_root`, decoding every image in `workers` processes (0: in this one).
 
     `archives`: also hold the archives against their checksums; `accept_archives`: take those that differ as they are,
-    and record that. `sample`: decode only so many images of each split, and keep nothing of what is found.
+    and record that. `accept_changed`: take images that decode, but have changed since their CRC was recorded, as they
+    are. `sample`: decode only so many images of each split, and keep nothing of what is found.
 
     Raises DataError where there is no prepared data set, its index cannot be read or its images are gone as a whole,
     and ResnetctlError where another process prepares or verifies it.
@@ -101,11 +105,12 @@ def verify(
         if archives:
             root = next(iter(indexes.values())).root
             checks += _archives(root, dataset.checksums, accepted, accept_archives, progress)
-        found = {split: _decode(index, workers, sample, progress) for split, index in indexes.items()}
+        found = {split: _decode(index, workers, sample, accept_changed, progress) for split, index in indexes.items()}
         checks += [_images(index, found[split]) for split, index in indexes.items()]
         _refuse_missing(indexes)  # a disk that failed meanwhile puts no image into quarantine
         bad = [_bad_image(index, i, why) for split, index in indexes.items() for i, why in found[split].bad.items()]
         remarks = list(dict.fromkeys(note for index in indexes.values() for note in index.info.notes))
+        remarks += [_changed(split, f.changed, accept_changed) for split, f in found.items() if f.changed]
         if writable:
             try:
                 dataset, kept = _keep(replace(dataset, accepted=accepted), indexes, found, bad)
@@ -171,28 +176,31 @@ def _archives(
             )
 
 
-def _decode(index: Index, workers: int, sample: int | None, progress: Progress) -> _Findings:
+def _decode(index: Index, workers: int, sample: int | None, accept_changed: bool, progress: Progress) -> _Findings:
     """Decode the images of `index`; results come back in any order and are put into the index's."""
     rows = np.arange(len(index)) if sample is None else np.sort(permutation(0, 0, len(index))[:sample])
-    findings = _Findings(rows=rows)
+    unusual: Counter[str] = Counter()
     done, what = 0, f"decoding {index.info.split}"
     chunks = (rows[at : at + _CHUNK].tolist() for at in range(0, len(rows), _CHUNK))
     start = partial(_open_index, index.path)
+    check_rows = partial(_check_rows, accept_changed=accept_changed)
     bad: dict[int, str] = {}
+    crc32: dict[int, int] = {}
+    changed = 0
     try:
-        for checked in in_parallel(_check_rows, chunks, workers=workers, start=start):
+        for checked in in_parallel(check_rows, chunks, workers=workers, start=start):
             for i, check in checked:
-                findings.unusual.update(check.unusual)
+                unusual.update(check.unusual)
+                changed += check.changed
                 if check.reason is not None:
                     bad[i] = check.reason
-                elif index.crc32[i] == UNKNOWN_CRC:
-                    findings.crc32[i] = check.crc32
+                elif index.crc32[i] == UNKNOWN_CRC or check.changed:
+                    crc32[i] = check.crc32
             done += len(checked)
             progress(what, done, len(rows))
     finally:
         _open_index(None)
-    findings.bad.update(sorted(bad.items()))
-    return findings
+    return _Findings(rows=rows, bad=dict(sorted(bad.items())), crc32=crc32, changed=changed, unusual=unusual)
 
 
 _index: Index | None = None
@@ -203,9 +211,18 @@ def _open_index(path: Path | None) -> None:
     _index = None if path is None else Index(path, include_quarantined=True)
 
 
-def _check_rows(rows: list[int]) -> list[tuple[int, ImageCheck]]:
+def _check_rows(rows: list[int], accept_changed: bool) -> list[tuple[int, ImageCheck]]:
     assert _index is not None
-    return [(i, check_image(_index, i)) for i in rows]
+    return [(i, check_image(_index, i, accept_changed=accept_changed)) for i in rows]
+
+
+def _changed(split: str, count: int, accepted: bool) -> str:
+    if accepted:
+        return f"{counted(count, 'changed image')} of {split} accepted: the CRC of the present bytes is recorded"
+    return (
+        f"{counted(count, 'image')} of {split} changed since the CRC was recorded, but sound: if the change was meant, "
+        "resnetctl verify --accept takes the new bytes"
+    )
 
 
 def _images(index: Index, found: _Findings) -> Check:

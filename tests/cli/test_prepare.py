@@ -38,6 +38,8 @@ def test_the_sample(cli, tmp_path: Path) -> None:
 def test_json_is_one_document(cli) -> None:
     done = cli("prepare", "--source", "sample", "--json")
     document = json.loads(done.stdout)
+    assert list(document)[:3] == ["kind", "version", "data"]
+    assert (document["kind"], document["version"], document["data"]) == ("prepare", 1, "data")
     assert document["splits"]["train"]["images"] == 2000
     assert document["incomplete"] is None
     assert document["name"] == "fashion-mnist-sample"

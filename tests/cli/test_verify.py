@@ -14,7 +14,7 @@ def test_the_sample_is_in_order(cli) -> None:
 
 
 def test_nothing_prepared(cli) -> None:
-    done = cli("verify", "--json")
+    done = cli("verify")
     assert (done.returncode, done.stdout) == (3, "")
     assert "resnetctl prepare" in done.stderr
 
@@ -46,6 +46,8 @@ def test_json_lists_all_of_them(cli, tmp_path: Path) -> None:
     done = cli("verify", "--json", "--workers", "0")
     assert done.returncode == 3
     document = json.loads(done.stdout)
+    assert list(document)[:3] == ["kind", "version", "data"]
+    assert (document["kind"], document["version"], document["data"]) == ("verify", 1, "data")
     assert document["ok"] is False
     assert len(document["bad"]) == 25
     assert document["bad"][0] == {
@@ -90,6 +92,45 @@ def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["images"], document["quarantined"], document["unreadable"]) == (7, 1, 0)
+
+
+def test_a_replaced_image_is_accepted(cli, tmp_path: Path) -> None:
+    """Another sound image of the same size stays in quarantine until it is said that it was meant."""
+    for split in ("train", "val"):
+        for k, name in enumerate(("cat", "dog")):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for n in range(3):
+                (tmp_path / "data" / split / name / f"{n}.ppm").write_bytes(ppm(10 * k + n))
+    assert cli("prepare").returncode == 0
+    assert cli("verify", "--workers", "0").returncode == 0
+    replaced = tmp_path / "data/train/cat/1.ppm"
+    replaced.write_bytes(ppm(77))
+    for again in range(2):
+        found = cli("verify", "--workers", "0")
+        assert found.returncode == 3, again
+        assert "1 image of train changed since the CRC was recorded, but sound" in found.stdout
+        assert "resnetctl verify --accept takes the new bytes" in found.stdout
+        released = cli("prepare", "--release-quarantined")
+        assert released.returncode == 0
+        assert "1 image of train released from quarantine" in released.stderr
+    accepted = cli("verify", "--workers", "0", "--accept")
+    assert accepted.returncode == 0, accepted.stdout
+    assert "1 changed image of train accepted: the CRC of the present bytes is recorded" in accepted.stdout
+    assert cli("verify", "--workers", "0").returncode == 0
+    replaced.write_bytes(b"x" * replaced.stat().st_size)  # what is broken is not accepted
+    broken = cli("verify", "--workers", "0", "--accept")
+    assert broken.returncode == 3
+    assert "--accept takes the new bytes" not in broken.stdout
+
+
+def ppm(value: int) -> bytes:
+    return b"P6 8 8 255\n" + bytes([value]) * 192
+
+
+def test_accepting_needs_a_whole_look(cli) -> None:
+    done = cli("verify", "--accept", "--sample", "3")
+    assert done.returncode == 2
+    assert "hint:" in done.stderr
 
 
 def test_an_override_belongs_to_archives(cli) -> None:

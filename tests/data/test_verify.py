@@ -169,7 +169,9 @@ def test_a_size_that_is_not_the_indexs(tmp_path: Path) -> None:
     data = (root / "train/cat/0.jpg").read_bytes()
     at = data.index(b"\xff\xc0") + 5
     (root / "train/cat/0.jpg").write_bytes(data[:at] + struct.pack(">HH", 60, 120) + data[at + 4 :])
-    assert reasons(verify(root, workers=0)) == {"cat/0.jpg": "it is 120 × 60, but the index says 120 × 90"}
+    assert reasons(verify(root, workers=0)) == {
+        "cat/0.jpg": "it is 120 × 60, but the index says 120 × 90: run resnetctl prepare again"
+    }
 
 
 def write_index(root: Path, classes: tuple[str, ...], names: dict[str, int], split: str = "train") -> None:
