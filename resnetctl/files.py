@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,21 +14,6 @@ from resnetctl.errors import ResnetctlError, printable
 
 _TEMP_SUFFIX = ".resnetctl-tmp"
 _TEMP_NAME = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_TEMP_SUFFIX))
-
-
-_passed: dict[str, int] = {}
-
-
-def fault_point(name: str) -> None:
-    """A moment at which tests let the process die: RESNETCTL_FAULT=NAME kills it here, NAME:3 the third time.
-
-    Nothing else reads or sets that variable.
-    """
-    fault = os.environ.get("RESNETCTL_FAULT")
-    if fault is not None:
-        _passed[name] = _passed.get(name, 0) + 1
-        if fault in (name, f"{name}:{_passed[name]}"):
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def trace(line: Callable[[], str]) -> None:
@@ -59,21 +43,17 @@ def atomic_file(path: Path) -> Iterator[int]:
     On any exception the temporary file is removed and `path` is what it was. The file gets mode 0644 less the umask.
     """
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
-    temp, kind = Path(name), path.suffix[1:]
-    fault_point(f"{kind}-created")
+    temp = Path(name)
     try:
         umask = os.umask(0)
         os.umask(umask)
         os.fchmod(fd, 0o644 & ~umask)
         yield fd
         os.fsync(fd)
-        fault_point(f"{kind}-synced")
         os.close(fd)
         fd = -1
         temp.replace(path)
-        fault_point(f"{kind}-renamed")
         fsync_folder(path.parent)
-        fault_point(f"{kind}-done")
     except BaseException:
         if fd >= 0:
             os.close(fd)

@@ -46,7 +46,7 @@ def bench(
     from resnetctl.data.dataset import load_dataset
     from resnetctl.engine import bench as engine
     from resnetctl.engine.device import choose_device
-    from resnetctl.engine.trainer import choose_micro_batch
+    from resnetctl.engine.micro_batch import choose_micro_batch
     from resnetctl.hardware import default_workers
 
     dataset = load_dataset(data)
@@ -81,7 +81,7 @@ def bench(
 
 def suitable(recipe: str | None, settings: list[str], batch_size: int | None, dataset: Any) -> "Recipe":
     """The recipe that `train` would take with the same options."""
-    from resnetctl.engine.begin import suitable_recipe
+    from resnetctl.engine.run_choice import suitable_recipe
     from resnetctl.recipe import Override, load_recipe, parse_set
 
     name = recipe

@@ -9,7 +9,7 @@ from resnetctl.cli import complete, console, options
 from resnetctl.errors import DataError, some
 
 if TYPE_CHECKING:
-    from resnetctl.engine.evaluator import Result
+    from resnetctl.engine.evaluate import Result
 
 
 def eval_(
@@ -35,9 +35,9 @@ def eval_(
     """Measure top-1 and top-5 of a run's newest checkpoint on the val images."""
     from resnetctl.data.dataset import load_dataset
     from resnetctl.engine.device import choose_device
-    from resnetctl.engine.evaluate import evaluate_checkpoint, find_checkpoint
-    from resnetctl.engine.evaluator import Result
+    from resnetctl.engine.evaluate import Result, evaluate_checkpoint
     from resnetctl.hardware import default_workers
+    from resnetctl.runs.checkpoint import find_checkpoint
 
     path, checkpoint = find_checkpoint(runs, which, console.warn)
     index = load_dataset(data).val()
@@ -64,7 +64,7 @@ def eval_(
 
 
 def _show(result: "Result", path: Path, quarantined: int, as_json: bool) -> None:
-    from resnetctl.engine.evaluator import wilson_interval
+    from resnetctl.engine.evaluate import wilson_interval
 
     intervals = [wilson_interval(n, result.images) for n in (result.correct1, result.correct5)]
     if as_json:

@@ -2,24 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnetctl.cli import complete, console, options
-from resnetctl.errors import EXIT_INTERRUPTED, DataError, ResnetctlError, UsageError, printable, some
+from resnetctl.errors import EXIT_INTERRUPTED, UsageError, printable
 
 if TYPE_CHECKING:
-    from resnetctl.data.dataset import Dataset
     from resnetctl.distributed.group import Group
-    from resnetctl.engine.begin import Wish
     from resnetctl.engine.events import Finished
-    from resnetctl.recipe import Override, Recipe
-    from resnetctl.runs.checkpoint import Checkpoint
-    from resnetctl.runs.folder import Run
+    from resnetctl.engine.setup import TrainRequest
+    from resnetctl.recipe import Override
 
 ECHO_SECONDS = 5.0
 """In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
@@ -79,7 +73,7 @@ def train(
         raise UsageError(
             f"what is {printable(which)!r}?", hint=f"to go on with a run: resnetctl train --resume {printable(which)}"
         )
-    flags = _overrides(
+    overrides = _overrides(
         {
             "train.epochs": ("--epochs", epochs),
             "train.global_batch": ("--batch-size", batch_size),
@@ -94,19 +88,30 @@ def train(
     )
     from resnetctl.distributed.group import joined
     from resnetctl.distributed.launch import launch, tell_launcher
+    from resnetctl.distributed.voice import one_voice
     from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.engine.device import local_ranks
+    from resnetctl.engine.setup import TrainRequest
 
     world = read_world(os.environ)
-    ranks = _ranks(gpus, cpu_procs, device)
+    ranks = local_ranks(gpus, cpu_procs, device)
     if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
         raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
-    from resnetctl.engine.begin import Wish
-
-    wish = Wish(
-        runs=runs, resume=resume, which=which, name=name, recipe=recipe, flags=flags, allow_changes=allow_changes
+    request = TrainRequest(
+        data=data,
+        runs=runs,
+        device="cpu" if cpu_procs else device,
+        resume=resume,
+        which=which,
+        name=name,
+        recipe=recipe,
+        overrides=overrides,
+        allow_changes=allow_changes,
     )
-    with joined(world) as group, _one_voice(group):
-        finished, code = _run(wish, data, "cpu" if cpu_procs else device, group)
+    with joined(world) as group, one_voice(group):
+        if not group.is_first:
+            console.configure(quiet=True)
+        finished, code = _train(request, group)
         if group.is_first:
             tell_launcher(code)
             if as_json:
@@ -116,53 +121,6 @@ def train(
     raise typer.Exit(code if group.is_first else 0)
 
 
-def _ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
-    if gpus is None:
-        return cpu_procs or 1
-    if cpu_procs is not None or device not in ("auto", "cuda"):
-        raise UsageError("--gpus goes with neither --cpu-procs nor another --device")
-    import torch
-
-    here = torch.cuda.device_count()
-    if gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
-        raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint=f"there are {here} here")
-    wanted = here if gpus == "all" else int(gpus)
-    if not 0 < wanted <= here:
-        raise UsageError(
-            f"--gpus {gpus}, and torch finds {here} on this machine", hint="resnetctl info shows what there is"
-        )
-    return wanted
-
-
-@contextmanager
-def _one_voice(group: "Group") -> Iterator[None]:
-    """The first rank alone tells how the run goes; an error is told once, by the first rank that has one."""
-    from resnetctl.distributed.group import EXIT_LOST, as_lost_rank
-    from resnetctl.distributed.launch import die_with_launcher, tell_launcher
-    from resnetctl.distributed.world import has_launcher, is_launched
-
-    if group.size == 1:
-        yield
-        return
-    if has_launcher(os.environ):
-        die_with_launcher()
-    if not group.is_first:
-        console.configure(quiet=True)
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except Exception as error:
-        lost = as_lost_rank(error)
-        if (lost and is_launched(os.environ)) or not group.claim_error():
-            raise typer.Exit(EXIT_LOST) from None
-        shown: Exception = lost or error
-        if isinstance(shown, ResnetctlError):
-            tell_launcher(shown.exit_code)
-            raise type(shown)(f"rank {group.rank}: {shown.message}", hint=shown.hint) from error
-        raise
-
-
 def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[Override]":
     from resnetctl.recipe import Override, parse_set
 
@@ -170,78 +128,18 @@ def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[
     return given + [parse_set(text) for text in settings]
 
 
-def _run(wish: "Wish", data: Path, wanted: str, group: "Group") -> "tuple[Finished, int]":
-    """Train as wished, in one rank of `group`; the first one decides what and writes it down."""
-    from resnetctl.data.dataset import load_dataset
-    from resnetctl.engine.begin import Beginning
-    from resnetctl.engine.device import rank_device
-    from resnetctl.engine.resume import share_start
-    from resnetctl.runs.folder import point_latest
-
-    dataset = load_dataset(data)
-    fingerprint = dataset.train().info.fingerprint
-    if group.broadcast(fingerprint) != fingerprint:
-        raise DataError("this rank's data root holds another data set than the first rank's")
-    device = rank_device(wanted, group.world.local_rank, group.world.local_size)
-    # on several nodes any of them may have the first rank after a restart, and not each of them counts it
-    again = group.all_max([group.world.restarts])[0] > 0
-    launches = group.all_gather(group.world.launch) if again else []
-    with ExitStack() as lock, ExitStack() as undo:
-        beginning = Beginning(
-            wish=wish,
-            dataset=dataset,
-            device=device,
-            group=group,
-            lock=lock,
-            undo=undo,
-            notice=console.notice,
-            warn=console.warn,
-        )
-        plan = beginning.decide(launches) if group.is_first else None
-        run, recipe = group.broadcast(plan[:2] if plan else None)
-        start = share_start(group, plan[2] if plan else None)
-
-        def begun() -> None:
-            undo.pop_all()
-            if group.is_first:
-                point_latest(run.folder.parent, run)
-
-        return _train(run, recipe, dataset, device, start, group, begun)
-
-
-def _train(
-    run: "Run",
-    recipe: "Recipe",
-    dataset: "Dataset",
-    device: Any,
-    start: "Checkpoint | None",
-    group: "Group",
-    begun: Callable[[], None],
-) -> "tuple[Finished, int]":
+def _train(request: "TrainRequest", group: "Group") -> "tuple[Finished, int]":
+    """Train as requested, in one rank of `group`, and show how it goes; how it ended, and the exit code."""
     from resnetctl.cli.render import renderer
-    from resnetctl.data.dataset import quarantined_samples
     from resnetctl.distributed.world import has_launcher
-    from resnetctl.engine.events import Finished, Notice, Started
+    from resnetctl.engine.events import Finished, Notice
+    from resnetctl.engine.setup import set_up
     from resnetctl.engine.signals import exit_code, stop_on_signals
-    from resnetctl.engine.train import Job, train
-    from resnetctl.hardware import default_workers
+    from resnetctl.engine.train_loop import train
 
-    for split, count in dataset.quarantined.items() if group.rank == 0 else ():
-        names = quarantined_samples(dataset, split)
-        console.warn(f"{count:,} {split} images are in quarantine and left out: {some(names)}")
-    workers = recipe.data.workers
-    job = Job(
-        run=run,
-        recipe=recipe,
-        train=dataset.train(),
-        val=dataset.val() if dataset.val_images else None,
-        device=device,
-        workers=workers if workers >= 0 else default_workers(device.type, group.world.local_size),
-        start=start,
-        group=group,
-    )
     finished = None
     with (
+        set_up(request, group, console.notice, console.warn) as setup,
         renderer(
             console.err(),
             quiet=console.is_quiet(),
@@ -253,16 +151,13 @@ def _train(
         ) as stop,
     ):
         try:
-            for event in train(job, stop):
-                if isinstance(event, Started):
-                    stop.begun = True
-                    begun()
+            for event in train(setup, stop):
                 show(event)
                 finished = event
         except KeyboardInterrupt:
             if stop.signal is None or exit_code(stop.signal) == EXIT_INTERRUPTED:
                 raise
-            raise typer.Exit(exit_code(stop.signal)) from None
+            raise SystemExit(exit_code(stop.signal)) from None
     assert isinstance(finished, Finished)
     return finished, 0 if finished.stopped_by is None else exit_code(finished.stopped_by)
 

@@ -10,7 +10,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,13 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnetctl.data.batches.batch import Batch
 from resnetctl.data.batches.loader import load
-from resnetctl.data.batches.train import TrainBatches, TrainView
+from resnetctl.data.batches.train import TrainBatches, TrainView, train_view
 from resnetctl.data.images.decode import decode
 from resnetctl.data.index import Index
 from resnetctl.engine.device import choose_precision, compile_or_why_not, synchronise
 from resnetctl.engine.meter import Timed
-from resnetctl.engine.trainer import Trainer, choose_micro_batch
-from resnetctl.engine.views import train_view
+from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.trainer import Trainer
 from resnetctl.model.resnet import build_model
 from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
@@ -96,20 +96,6 @@ def at_size(recipe: Recipe, size: int) -> Recipe:
     )
 
 
-def bench_recipe(batch: int, size: int) -> Recipe:
-    """ResNet-50 with plain SGD at one batch and resolution, nothing else."""
-    from resnetctl.recipe import load_recipe
-
-    values = {
-        "train.global_batch": batch,
-        "train.micro_batch": batch,
-        "train.precision": "auto",
-        "model.weights": "none",
-        "data.train_size": size,
-    }
-    return load_recipe("onepager", overrides=[Override(k, v, "bench") for k, v in values.items()])
-
-
 def windows(go: Callable[[], int], finish: Callable[[], None], seconds: float) -> Rate:
     """Call `go`, which returns how many images it did, for about `seconds`, in WINDOWS parts; `finish` ends each."""
     rates, total = [], 0
@@ -126,8 +112,8 @@ def windows(go: Callable[[], int], finish: Callable[[], None], seconds: float) -
 
 
 def _endless(view: TrainView, workers: int, pin: bool) -> Iterator[Batch]:
-    """Batches without end; the run is taken to be so long that its resolution stays that of its start."""
-    return load(TrainBatches(replace(view, epochs=1 << 40)), itertools.count(), workers=workers, pin=pin)
+    """Batches without end."""
+    return load(TrainBatches(view), itertools.count(), workers=workers, pin=pin)
 
 
 def measure_loader(
@@ -195,7 +181,7 @@ def measure_model(
     batches = itertools.repeat(Batch(images, labels, torch.zeros(0, dtype=torch.int64)))
 
     def step() -> int:
-        trainer.step(batches, 1, 1e-3)
+        trainer.step(0, batches, 1, 1e-3)
         return batch
 
     progress("training step", 0, None)
@@ -238,7 +224,7 @@ def measure_train(
     timed = Timed(batches)
 
     def step() -> int:
-        trainer.step(timed, 1, 1e-3)
+        trainer.step(0, timed, 1, 1e-3)
         return micro_batch
 
     progress("loader and training step together", 0, None)

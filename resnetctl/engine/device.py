@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from resnetctl.errors import ResnetctlError, UsageError, did_you_mean
+from resnetctl.errors import ResnetctlError, UsageError, did_you_mean, printable
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _TRITON_MAJOR = 7
@@ -80,6 +80,23 @@ def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
+
+
+def local_ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
+    """How many ranks `--gpus` or `--cpu-procs` asks for on this machine; UsageError where that cannot be."""
+    if gpus is None:
+        return cpu_procs or 1
+    if cpu_procs is not None or device not in ("auto", "cuda"):
+        raise UsageError("--gpus goes with neither --cpu-procs nor another --device")
+    here = torch.cuda.device_count()
+    if gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
+        raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint=f"there are {here} here")
+    wanted = here if gpus == "all" else int(gpus)
+    if not 0 < wanted <= here:
+        raise UsageError(
+            f"--gpus {gpus}, and torch finds {here} on this machine", hint="resnetctl info shows what there is"
+        )
+    return wanted
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from resnetctl import hardware
-from resnetctl.data.batches.augment import train_size
 from resnetctl.data.batches.order import total_steps
+from resnetctl.data.batches.resolution import train_size
 from resnetctl.data.index import Index
 from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
-from resnetctl.engine.trainer import choose_micro_batch
+from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
 from resnetctl.engine.events import Saved
 from resnetctl.errors import CheckpointError, ResnetctlError, printable
-from resnetctl.runs.checkpoint import Checkpoint, Commit, commits, remove, save_checkpoint, verify_commit
+from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
+from resnetctl.runs.commits import Commit, commits, remove, verify_commit
 from resnetctl.runs.folder import Run
+from resnetctl.runs.metadata import Metadata
 
 
 class Saver:
@@ -29,21 +30,19 @@ class Saver:
         self._failure: Exception | None = None
         self._saved: Saved | None = None
 
-    def start(
-        self, step: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], spared: set[int]
-    ) -> list[Saved]:
+    def start(self, tensors: dict[str, torch.Tensor], metadata: Metadata, spared: set[int]) -> list[Saved]:
         """Copy `tensors` and begin to write them; waits for the checkpoint before this one, and returns it.
 
         Once it is committed, older ones than `keep` are deleted, but for the steps in `spared`.
         """
-        saved = self.wait()
+        saved, step = self.wait(), metadata.step
         existing = next((c for c in commits(self.run.checkpoints) if c.step == step), None)
         if existing is not None:  # the same step has the same tensors, and a finished file is never replaced
             self.commit = existing
             return saved
         checkpoint = Checkpoint(self._copy(tensors), metadata)
         # a daemon: a second Ctrl-C does not wait for it
-        self._thread = threading.Thread(target=self._write, args=(step, checkpoint, spared), daemon=True, name="saver")
+        self._thread = threading.Thread(target=self._write, args=(checkpoint, spared), daemon=True, name="saver")
         self._thread.start()
         return saved
 
@@ -62,18 +61,18 @@ class Saver:
             torch.get_device_module(device.type).synchronize(device)
         return {k: self._copies[k] for k in tensors}
 
-    def _write(self, step: int, checkpoint: Checkpoint, spared: set[int]) -> None:
+    def _write(self, checkpoint: Checkpoint, spared: set[int]) -> None:
         began = time.perf_counter()
         try:
             self.run.sync_metrics()  # the checkpoint goes on after these lines
-            commit = save_checkpoint(self.run.checkpoints, step, checkpoint)
+            commit = save_checkpoint(self.run.checkpoints, checkpoint)
             prune(commits(self.run.checkpoints), commit, self.keep, spared)
         except Exception as error:
             self._failure = error
             return
         self.commit, self.seconds = commit, time.perf_counter() - began
         self.total_seconds += self.seconds
-        self._saved = Saved(step=step, path=commit.path, bytes=commit.size, seconds=self.seconds)
+        self._saved = Saved(step=commit.step, path=commit.path, bytes=commit.size, seconds=self.seconds)
 
     def poll(self) -> list[Saved]:
         """What was saved since the last call; waits for nothing. Raises ResnetctlError where a save failed."""

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from resnetctl.data.batches.augment import train_size
 from resnetctl.data.batches.batch import Batch
 from resnetctl.data.batches.order import key
+from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
+from resnetctl.engine.inference import Model, in_use
 from resnetctl.engine.normalise import Normalise
-from resnetctl.errors import CheckpointError, UsageError, printable
-from resnetctl.model.resnet import build_model, parameter_groups
+from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, set_rate
+from resnetctl.errors import CheckpointError, printable
+from resnetctl.model.resnet import build_model
 from resnetctl.recipe import Recipe
-
-MICRO_BATCH_LIMIT = {"cpu": 64, "cuda": 256}
-
-
-def choose_micro_batch(recipe: Recipe, device: torch.device, world_size: int) -> int:
-    """Images of one forward pass on one device. Raises UsageError where the batches do not divide evenly."""
-    share, rest = divmod(recipe.train.global_batch, world_size)
-    if rest:
-        raise UsageError(
-            f"a global batch of {recipe.train.global_batch} does not divide among {world_size} processes",
-            hint=f"--batch-size {max(1, share) * world_size}",
-        )
-    if recipe.train.micro_batch:
-        if share % recipe.train.micro_batch:
-            raise UsageError(
-                f"train.micro_batch {recipe.train.micro_batch} does not divide the {share} images of each process",
-                hint="choose a divisor of the batch",
-            )
-        return recipe.train.micro_batch
-    limit = MICRO_BATCH_LIMIT.get(device.type, 64)
-    divisors = [n for n in range(1, share + 1) if share % n == 0]
-    # a batch with an awkward number of images is taken in larger parts rather than in tiny ones, which batch norm
-    # could not use
-    return next((n for n in reversed(divisors) if limit / 4 <= n <= limit), None) or next(
-        (n for n in divisors if n >= limit), share
-    )
 
 
 class Trainer:
@@ -66,14 +42,7 @@ class Trainer:
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
         """The model as it is called: itself, or compiled, or wrapped for several processes."""
         self.normalise = Normalise(recipe.data.mean, recipe.data.std, device)
-        o = recipe.optimizer
-        self.optimizer = torch.optim.SGD(
-            parameter_groups(self.model, o.weight_decay, o.no_decay),
-            lr=o.lr,
-            momentum=o.momentum,
-            nesterov=o.nesterov,
-            fused=device.type in ("cpu", "cuda"),
-        )
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.loss_sum = torch.zeros((), device=device)
@@ -81,10 +50,12 @@ class Trainer:
         self.running_loss = torch.zeros((), device=device)
         """Of the steps since the running loss was last told."""
 
-    def step(self, batches: Iterator[Batch], micro_batches: int, lr: float) -> list[int]:
-        """One optimizer step over `micro_batches` batches; the loss stays on the device. Returns unreadable samples."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def step(self, number: int, batches: Iterator[Batch], micro_batches: int, lr: float) -> list[int]:
+        """Optimizer step `number` (from 0) over `micro_batches` batches; returns the samples that could not be read.
+
+        The loss stays on the device.
+        """
+        set_rate(self.optimizer, lr)
         unreadable: list[int] = []
         loss_sum = torch.zeros_like(self.loss_sum)
         for n in range(micro_batches):
@@ -149,8 +120,7 @@ class Trainer:
 
     def compile(self) -> None:
         """Call the model compiled from here on: once for each resolution of the run, with fixed shapes."""
-        d, epochs = self.recipe.data, self.recipe.train.epochs
-        sizes = {train_size(e, epochs, d.train_size, d.train_size_start, d.train_size_ramp) for e in range(epochs)}
+        sizes = sizes_of_run(self.recipe.data, self.recipe.train)
         config = torch._dynamo.config  # beyond its limit torch would go on without compiling, and say nothing
         config.recompile_limit = max(config.recompile_limit, len(sizes) + 1)
         self.forward = torch.compile(self.forward, dynamic=False)
@@ -166,6 +136,10 @@ class Trainer:
         loss = float(self.group.all_sum(self.running_loss)) / self.group.size / max(1, steps)
         self.running_loss.zero_()
         return loss
+
+    def in_use(self) -> Model:
+        """The model as evaluation takes it."""
+        return in_use(self.model, self.recipe, self.device, self.precision)
 
     def share_buffers(self) -> None:
         """Take the first rank's running means and variances, which are the ones that count (and are saved)."""
@@ -183,44 +157,26 @@ class Trainer:
         return {**self._state(), **progress}
 
     def _state(self) -> dict[str, torch.Tensor]:
+        """The tensors themselves, but for the loss scaler's numbers."""
         tensors = {f"model.{k}": t for k, t in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            for k, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer.{k}.{name}"] = value
+        tensors |= {f"optimizer.{k}": t for k, t in optimizer_tensors(self.optimizer, self.model).items()}
         if self.scaler.is_enabled():
             state = self.scaler.state_dict()
             tensors["scaler.scale"] = torch.tensor(state["scale"], dtype=torch.float64)
             tensors["scaler.growth_tracker"] = torch.tensor(state["_growth_tracker"])
         return {k: t.detach() for k, t in tensors.items()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put back what `tensors` gave. Raises CheckpointError where names or shapes are not this model's."""
-        expected = {k: t for k, t in self._state().items() if not k.startswith("optimizer.")}
+        own = self._state()
+        expected = dict(own)
         for k in ("progress.loss_sum", "progress.running_loss"):
             ranks = tensors[k].numel() if k in tensors and tensors[k].dim() == 1 else 1
             expected[k] = torch.zeros(max(1, ranks))
-        parameters = dict(self.model.named_parameters())
-        momenta = {f"optimizer.momentum_buffer.{name}": p for name, p in parameters.items()}
-        expected |= {k: p for k, p in momenta.items() if k in tensors}
-        wrong = sorted(
-            k
-            for k in expected.keys() | tensors.keys()
-            if k not in expected
-            or k not in tensors
-            or (expected[k].shape, expected[k].dtype) != (tensors[k].shape, tensors[k].dtype)
-        )
-        if wrong:
-            raise CheckpointError(
-                f"the checkpoint does not fit this model: {len(wrong)} tensors differ, such as {printable(wrong[0])}",
-                hint="was it written with another model or number of classes? resnetctl recipe show tells",
-            )
+        _check_fit(expected, tensors)
         with torch.no_grad():
-            for k, t in self.model.state_dict(keep_vars=True).items():
-                t.copy_(tensors[f"model.{k}"])
-            for k, parameter in momenta.items():
-                if k in tensors:
-                    self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(tensors[k])
+            for k, tensor in own.items():
+                tensor.copy_(tensors[k])
             self.loss_sum.copy_(self._own(tensors["progress.loss_sum"]))
             self.running_loss.copy_(self._own(tensors["progress.running_loss"]))
         if self.scaler.is_enabled():
@@ -232,3 +188,18 @@ class Trainer:
     def _own(self, sums: torch.Tensor) -> torch.Tensor:
         """This rank's sum, or the mean of them all where there were more or fewer ranks."""
         return sums[self.group.rank] if len(sums) == self.group.size else sums.mean()
+
+
+def _check_fit(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    wrong = sorted(
+        k
+        for k in expected.keys() | tensors.keys()
+        if k not in expected
+        or k not in tensors
+        or (expected[k].shape, expected[k].dtype) != (tensors[k].shape, tensors[k].dtype)
+    )
+    if wrong:
+        raise CheckpointError(
+            f"the checkpoint does not fit this model: {len(wrong)} tensors differ, such as {printable(wrong[0])}",
+            hint="was it written with another model or number of classes? resnetctl recipe show tells",
+        )

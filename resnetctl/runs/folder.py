@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnetctl.errors import CheckpointError, UsageError, did_you_mean, printable
+from resnetctl.errors import CheckpointError, UsageError, printable
 from resnetctl.files import fsync_folder, write_atomically
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 LATEST = "latest"
 
 
@@ -99,7 +99,7 @@ class Run:
 
 def check_name(name: str) -> str:
     """A run's name as a folder name. Raises UsageError where it could not be one, or would be a path."""
-    if not _NAME.fullmatch(name) or name == LATEST:
+    if not NAME.fullmatch(name) or name == LATEST:
         raise UsageError(
             f"{printable(name)!r} cannot be a run's name",
             hint="letters, digits and . _ + - (starting with a letter or digit), and not 'latest'",
@@ -169,34 +169,3 @@ def point_latest(root: Path, run: Run) -> None:
     temp.unlink(missing_ok=True)
     temp.symlink_to(run.name)
     temp.replace(root / LATEST)
-
-
-def runs(root: Path) -> list[Run]:
-    """The runs under `root`, the one touched last first."""
-    if not root.is_dir():
-        return []
-    found = [Run(p) for p in root.iterdir() if p.is_dir() and not p.is_symlink() and (p / "checkpoints").is_dir()]
-    return sorted(found, key=lambda r: r.checkpoints.stat().st_mtime, reverse=True)
-
-
-def find_run(root: Path, which: str | None) -> Run:
-    """The latest run, or the one called (or lying at) `which`. Raises CheckpointError where there is none."""
-    if which is None or which == LATEST:
-        link = root / LATEST
-        if link.is_symlink():
-            name = str(link.readlink())
-            if _NAME.fullmatch(name) and (root / name / "checkpoints").is_dir():
-                return Run(root / name)
-        found = runs(root)
-        if not found:
-            raise CheckpointError(f"there is no run in {printable(root)}", hint="start one with: resnetctl train")
-        return found[0]
-    for folder in (root / which if _NAME.fullmatch(which) else None, Path(which)):
-        if folder is not None and (folder / "checkpoints").is_dir():
-            return Run(Path(os.path.normpath(folder)))
-    names = [r.name for r in runs(root)]
-    close = did_you_mean(which, names)
-    raise CheckpointError(
-        f"there is no run or checkpoint {printable(which)}" + (f": did you mean {close}?" if close else ""),
-        hint=f"runs in {printable(root)}: {', '.join(names[:5]) or 'none'}",
-    )

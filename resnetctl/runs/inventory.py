@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnetctl.errors import CheckpointError, printable
-from resnetctl.runs.checkpoint import commits, load_commit, load_file, load_metadata
-from resnetctl.runs.folder import find_run
-from resnetctl.runs.metadata import Metadata, best_of, read_metadata
+from resnetctl.runs.commits import committed, load_metadata, verify_commit
+from resnetctl.runs.find import find_run
+from resnetctl.runs.metadata import Metadata, best_of
 
 _FILE = re.compile(r"step-(\d{8,})\.(safetensors|damaged)")
 
@@ -54,14 +54,12 @@ def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found
 
 def _of_file(path: Path, contents: bool) -> Found:
     match = _FILE.fullmatch(path.name)
-    commit = next((c for c in commits(path.parent) if c.path.name == path.name), None)
+    commit = committed(path)
     metadata, problem = None, None
     try:
-        if contents and path.suffix == ".safetensors":
-            checkpoint = load_commit(commit) if commit else load_file(path)
-            metadata = read_metadata(checkpoint)
-        else:
-            metadata = read_metadata(load_metadata(path))
+        metadata = load_metadata(path)
+        if contents:
+            verify_commit(commit) if commit else _read_whole(path)
         size = path.stat().st_size
         if commit and size != commit.size:
             raise CheckpointError(f"damaged: it has {size:,} bytes, and {commit.size:,} were committed")
@@ -83,3 +81,9 @@ def _of_file(path: Path, contents: bool) -> Found:
         metadata=metadata,
         problem=problem,
     )
+
+
+def _read_whole(path: Path) -> None:
+    from resnetctl.runs.checkpoint import load_file  # needs torch
+
+    load_file(path)

@@ -22,20 +22,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def _resnetctl(path: Path, decoder: str) -> Iterator[Any]:
     from resnetctl.data.batches.loader import load
     from resnetctl.data.batches.train import TrainBatches, TrainView
+    from resnetctl.recipe import DataRecipe, TrainRecipe
 
     view = TrainView(
         index=path,
-        seed=0,
-        epochs=1000,
-        global_batch=BATCH,
+        data=DataRecipe(train_size=SIZE),
+        train=TrainRecipe(epochs=1000, global_batch=BATCH),
         micro_batch=BATCH,
-        size=SIZE,
-        size_start=0,
-        size_ramp=(0.5, 0.6),
-        crop_scale=(0.08, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        hflip=0.5,
-        interpolation="bilinear",
         decoder=decoder,
     )
     return load(TrainBatches(view), range(1 << 30), workers=WORKERS, pin=False)

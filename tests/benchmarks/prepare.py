@@ -128,21 +128,14 @@ def measure_worker(path: Path) -> dict[str, Any]:
     from resnetctl.data.batches.loader import load
     from resnetctl.data.batches.train import TrainBatches, TrainView
     from resnetctl.data.index import Index
+    from resnetctl.recipe import DataRecipe, TrainRecipe
 
     index = Index(path)  # as the trainer has it open: the pages are shared
     view = TrainView(
         index=path,
-        seed=0,
-        epochs=90,
-        global_batch=BATCH,
+        data=DataRecipe(train_size=64),
+        train=TrainRecipe(epochs=90, global_batch=BATCH),
         micro_batch=BATCH,
-        size=64,
-        size_start=0,
-        size_ramp=(0.5, 0.6),
-        crop_scale=(0.08, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        hflip=0.5,
-        interpolation="bilinear",
     )
     batches = load(TrainBatches(view), range(1 << 20), workers=1, pin=False)
     for _ in range(30):

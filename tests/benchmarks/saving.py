@@ -19,6 +19,7 @@ from resnetctl.engine.saver import Saver
 from resnetctl.engine.trainer import Trainer
 from resnetctl.recipe import Override, load_recipe
 from resnetctl.runs.folder import Run
+from tests.fixtures.checkpoints import metadata
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
 
     def step() -> float:
         began = time.perf_counter()
-        trainer.step(iter([batch]), 1, 0.01)
+        trainer.step(0, iter([batch]), 1, 0.01)
         synchronise(device)
         return time.perf_counter() - began
 
@@ -52,7 +53,7 @@ def main() -> None:
         for n in range(args.saves):
             around = [step() for _ in range(3)]  # beside each save, since machines drift
             began = time.perf_counter()
-            saver.start(n, trainer.tensors(), {}, set())
+            saver.start(trainer.tensors(), metadata(n), set())
             stalls.append(time.perf_counter() - began)
             during, saved = [], []
             while not saved:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnetctl.engine.bench import bench_recipe, matmul_flops, measure_train
+from resnetctl.engine.bench import matmul_flops, measure_train
 from resnetctl.engine.device import choose_precision, compile_or_why_not, synchronise
+from resnetctl.recipe import Override, Recipe, load_recipe
 from tests.benchmarks.meter import two_cores
 
 SIZE, CLASSES = 224, 1000
@@ -31,6 +32,18 @@ weights', the input read, the input's gradient written.
 """
 
 Step = Callable[[], Any]
+
+
+def bench_recipe(batch: int, size: int) -> Recipe:
+    """ResNet-50 with plain SGD at one batch and resolution, nothing else."""
+    values = {
+        "train.global_batch": batch,
+        "train.micro_batch": batch,
+        "train.precision": "auto",
+        "model.weights": "none",
+        "data.train_size": size,
+    }
+    return load_recipe("onepager", overrides=[Override(k, v, "bench") for k, v in values.items()])
 
 
 def one_page(device: torch.device, batch: int) -> Step:
@@ -116,7 +129,7 @@ def resnetctl(device: torch.device, batch: int) -> Step:
     images = torch.randint(0, 256, (batch, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2).to(device)
     labels = torch.randint(CLASSES, (batch,)).to(device)
     batches = repeat(Batch(images, labels, torch.zeros(0, dtype=torch.int64)))
-    return lambda: trainer.step(batches, 1, 0.001)
+    return lambda: trainer.step(0, batches, 1, 0.001)
 
 
 LOOPS: dict[str, Callable[[torch.device, int], Step]] = {

@@ -3,30 +3,11 @@
 import json
 
 import pytest
-import torch
 
-from resnetctl.recipe import load_recipe, recipe_to_dict
-from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
+from resnetctl.runs.checkpoint import save_checkpoint
 from resnetctl.runs.folder import create_run
-
-
-def metadata(step: int, history) -> dict:
-    return {
-        "step": step,
-        "steps": 62,
-        "epoch": step / 31,
-        "last_read": 0,
-        "recipe": recipe_to_dict(load_recipe("small")),
-        "plain_torchvision_model": True,
-        "classes": ["a", "b"],
-        "class_names": ["a", "b"],
-        "index": {"train": "0" * 64, "val": None, "images": 70},
-        "history": [
-            {"step": s, "epoch": s / 31, "top1": top1, "top5": 90.0, "loss": 1.0, "images": 23} for s, top1 in history
-        ],
-        "unreadable": [],
-        "environment": {"threads": 2, "device": "cpu"},
-    }
+from resnetctl.runs.metadata import Evaluation
+from tests.fixtures.checkpoints import checkpoint
 
 
 @pytest.fixture
@@ -36,7 +17,10 @@ def run(tmp_path):
     history = []
     for step, top1 in ((20, None), (31, 55.5), (40, None), (50, None), (62, 50.25)):
         history += [(step, top1)] if top1 else []
-        save_checkpoint(run.checkpoints, step, Checkpoint({"model.w": torch.ones(9)}, metadata(step, history)))
+        measured = tuple(
+            Evaluation(step=s, epoch=s / 31, top1=best, top5=90.0, loss=1.0, images=23) for s, best in history
+        )
+        save_checkpoint(run.checkpoints, checkpoint(step, steps=62, epoch=step / 31, history=measured))
     path = run.checkpoints / "step-00000040.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -19,6 +19,7 @@ from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.files import folder_lock
 from tests.fixtures.holdings import Holding
 from tests.fixtures.imagenet_archives import TRAIN, VAL, jpeg
+from tests.fixtures.views import eval_view
 from tests.process import start
 from tests.zygote import Zygote
 
@@ -228,13 +229,11 @@ def test_files_added_after_prepare_are_noticed(tmp_path: Path) -> None:
 
 def test_a_loader_notices_that_its_index_was_replaced(tmp_path: Path) -> None:
     """As when verify finds bad images while a run trains: the samples' numbers are other ones now."""
-    from resnetctl.data.batches.eval import EvalBatches, EvalView
+    from resnetctl.data.batches.eval import EvalBatches
 
     root = tree(tmp_path)
     train = load_dataset(root).train()
-    view = EvalView(
-        index=train.path, batch=4, resize=32, size=32, interpolation="bilinear", fingerprint=train.info.fingerprint
-    )
+    view = eval_view(train.path, batch=4, fingerprint=train.info.fingerprint)
     assert EvalBatches(view)[0].labels.tolist() == [0] * 4
     (root / "train/cat/2.jpg").write_bytes(b"")
     verify(root, workers=0)

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from resnetctl.data.batches.augment import train_size
+from resnetctl.data.batches.resolution import train_size
 from resnetctl.engine import bench, plan
 from resnetctl.recipe import Override, load_recipe
 
@@ -45,7 +45,7 @@ def test_windows_count_what_was_done():
 
 
 def test_operations_of_the_published_network():
-    recipe = bench.bench_recipe(32, 224)
+    recipe = load_recipe("onepager")
     # He et al. count 3.8e9 multiply-adds forward; v1.5 has 4.1e9. Backward costs twice that, but for the first input
     assert bench.flop_per_image(recipe, 1000) == pytest.approx(3 * 2 * 4.09e9, rel=0.02)
     large = bench.at_size(recipe, 448)

@@ -8,8 +8,10 @@ import torch
 from resnetctl.engine import saver as saver_module
 from resnetctl.engine.saver import Saver, prune
 from resnetctl.errors import ResnetctlError
-from resnetctl.runs.checkpoint import Checkpoint, commits, load_commit, save_checkpoint
+from resnetctl.runs.checkpoint import load_commit, save_checkpoint
+from resnetctl.runs.commits import commits
 from resnetctl.runs.folder import Run
+from tests.fixtures.checkpoints import checkpoint, metadata
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def state(step: int) -> dict[str, torch.Tensor]:
 
 
 def save(run: Run, step: int):
-    return save_checkpoint(run.checkpoints, step, Checkpoint(state(step), {"step": step}))
+    return save_checkpoint(run.checkpoints, checkpoint(step, state(step)))
 
 
 def damage(commit) -> None:
@@ -61,7 +63,7 @@ def test_what_stays(keep, spared, damaged, left, run):
 
 def test_a_copy_is_saved_and_the_training_may_change_the_tensors_at_once(run):
     saver, tensors = Saver(run, 2), state(1)
-    assert saver.start(1, tensors, {"step": 1}, set()) == []
+    assert saver.start(tensors, metadata(1), set()) == []
     tensors["model.w"].fill_(-1)
     (saved,) = saver.wait()
     assert load_commit(commits(run.checkpoints)[0]).tensors["model.w"].tolist() == [1.0] * 4
@@ -79,10 +81,10 @@ def test_one_save_at_a_time_and_nothing_waits_for_it_but_the_next(run, monkeypat
 
     monkeypatch.setattr(saver_module, "save_checkpoint", slow)
     saver = Saver(run, 2)
-    assert saver.start(1, state(1), {"step": 1}, set()) == []
+    assert saver.start(state(1), metadata(1), set()) == []
     assert saver.poll() == []  # the training goes on
     threading.Timer(0.2, go_on.set).start()
-    (first,) = saver.start(2, state(2), {"step": 2}, set())
+    (first,) = saver.start(state(2), metadata(2), set())
     assert first.step == 1
     (second,) = saver.wait()
     assert second.step == 2
@@ -93,7 +95,7 @@ def test_a_failure_comes_out_once_at_the_next_call_and_names_what_is_whole(run):
     saver = Saver(run, 2)
     save(run, 1)
     (run.checkpoints / "step-00000002.json").mkdir()  # the record cannot be written there
-    saver.start(2, state(2), {"step": 2}, set())
+    saver.start(state(2), metadata(2), set())
     with pytest.raises(ResnetctlError, match=r"cannot save a checkpoint .* \(the checkpoint of step 1 is whole\)") as e:
         saver.wait()
     assert "--resume" in e.value.hint
@@ -105,7 +107,7 @@ def test_a_step_that_was_saved_is_not_written_again(run):
     before = save(run, 3)
     stamp = before.path.stat().st_mtime_ns
     saver = Saver(run, 2)
-    assert saver.start(3, state(4), {"step": 3}, set()) == []
+    assert saver.start(state(4), metadata(3), set()) == []
     assert saver.wait() == []
     assert saver.commit == before
     assert before.path.stat().st_mtime_ns == stamp

@@ -1,16 +1,18 @@
 """Whole runs of a few steps on a data set smaller than a batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from resnetctl.data.index import Index
-from resnetctl.engine.evaluate import evaluate_checkpoint
-from resnetctl.engine.evaluator import Result
+from resnetctl.engine.evaluate import Result, evaluate_checkpoint
 from resnetctl.engine.events import Evaluated, Finished, Notice, Stepped
+from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.signals import StopRequest
-from resnetctl.engine.train import Job, train
+from resnetctl.engine.train_loop import train
 from resnetctl.errors import DataError
-from resnetctl.recipe import Override, load_recipe
+from resnetctl.recipe import Override, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import load_newest
 from resnetctl.runs.folder import create_run
 from tests.fixtures.small_index import pictures, write_index
@@ -18,7 +20,7 @@ from tests.fixtures.small_index import pictures, write_index
 CPU = torch.device("cpu")
 
 
-def job(root, files, **values):
+def setup(root, files, **values):
     settings = {
         "model.arch": "resnet18",
         "train.precision": "fp32",
@@ -27,7 +29,7 @@ def job(root, files, **values):
         "data.val_size": 32,
     } | {k.replace("__", "."): v for k, v in values.items()}
     recipe = load_recipe("small", overrides=[Override(k, v, "test") for k, v in settings.items()])
-    return Job(
+    return RunSetup(
         run=create_run(root / "runs", None, "small"),
         recipe=recipe,
         train=Index(write_index(root, files)),
@@ -39,7 +41,7 @@ def job(root, files, **values):
 
 def test_epochs_shorter_than_a_step_are_evaluated_as_often_as_they_can(tmp_path):
     """10 images in steps of 25: epochs end inside steps, several at once, and every second one is asked for."""
-    events = list(train(job(tmp_path, pictures(2, 5), train__global_batch=25, train__epochs=10,
+    events = list(train(setup(tmp_path, pictures(2, 5), train__global_batch=25, train__epochs=10,
                             train__eval_every_epochs=2), StopRequest()))  # fmt: skip
     assert [(e.step, e.epoch) for e in events if isinstance(e, Evaluated)] == [(1, 2), (2, 5), (3, 8), (4, 10)]
     assert [(e.step, e.steps) for e in events if isinstance(e, Stepped)] == [(n, 4) for n in range(1, 5)]
@@ -49,14 +51,15 @@ def test_epochs_shorter_than_a_step_are_evaluated_as_often_as_they_can(tmp_path)
 def test_every_second_epoch_of_many_steps(tmp_path):
     """10 images in steps of 3: epochs end in steps 4, 7, 10 and 14, and 40 images are 13 steps."""
     events = train(
-        job(tmp_path, pictures(2, 5), train__global_batch=3, train__epochs=4, train__eval_every_epochs=2), StopRequest()
+        setup(tmp_path, pictures(2, 5), train__global_batch=3, train__epochs=4, train__eval_every_epochs=2),
+        StopRequest(),
     )
     assert [e.step for e in events if isinstance(e, Evaluated)] == [7, 13]
 
 
 def test_unreadable_images_are_told_once_and_counted(tmp_path):
     files = pictures(2, 9) | {"class0/bad[/].jpg": b"no picture"}
-    events = list(train(job(tmp_path, files, train__global_batch=19, train__epochs=3), StopRequest()))
+    events = list(train(setup(tmp_path, files, train__global_batch=19, train__epochs=3), StopRequest()))
     notices = [e.text for e in events if isinstance(e, Notice)]
     assert notices.count("cannot read class0/bad[/].jpg: another image took its place") == 1
     assert events[-1].unreadable == ("class0/bad[/].jpg",)
@@ -65,20 +68,21 @@ def test_unreadable_images_are_told_once_and_counted(tmp_path):
 def test_too_many_unreadable_images_end_the_run(tmp_path):
     files = pictures(2, 9) | {f"class0/bad{i:02d}.jpg": b"no picture" for i in range(17)}
     with pytest.raises(DataError, match="17 of 35 images cannot be read") as caught:
-        list(train(job(tmp_path, files, train__global_batch=35, train__epochs=2), StopRequest()))
+        list(train(setup(tmp_path, files, train__global_batch=35, train__epochs=2), StopRequest()))
     assert "verify" in caught.value.hint
 
 
 def test_a_checkpoint_of_a_run_in_fp16_is_measured_on_the_cpu(tmp_path):
-    work = job(tmp_path, pictures(2, 5), train__global_batch=10, train__epochs=1)
+    work = setup(tmp_path, pictures(2, 5), train__global_batch=10, train__epochs=1)
     list(train(work, StopRequest()))
     _, checkpoint = load_newest(work.run.checkpoints, lambda commit, error: None)
-    assert checkpoint.metadata["recipe"]["train"]["precision"] == "fp32"
+    assert checkpoint.metadata.recipe.train.precision == "fp32"
     told: list[str] = []
     exact = list(evaluate_checkpoint(checkpoint, work.val, device=CPU, workers=0, notice=told.append))[-1]
     assert told == []
-    checkpoint.metadata["recipe"]["train"]["precision"] = "fp16"
-    result = list(evaluate_checkpoint(checkpoint, work.val, device=CPU, workers=0, notice=told.append))[-1]
+    recipe = change_recipe(checkpoint.metadata.recipe, [Override("train.precision", "fp16", "test")])
+    fp16 = replace(checkpoint, metadata=replace(checkpoint.metadata, recipe=recipe))
+    result = list(evaluate_checkpoint(fp16, work.val, device=CPU, workers=0, notice=told.append))[-1]
     assert isinstance(result, Result)
     assert len(told) == 1
     assert "fp16" in told[0]

@@ -29,7 +29,7 @@ def batches(*sizes):
 def losses(trainer, *sizes):
     found, given = [], batches(*sizes)
     for _ in sizes:
-        trainer.step(given, 1, 0.01)
+        trainer.step(0, given, 1, 0.01)
         found.append(trainer.take_loss(1))
     return found
 
@@ -79,7 +79,7 @@ def test_a_step_on_the_gpu_never_waits_for_it():
     given = (Batch(b.images.pin_memory(), b.labels.pin_memory(), b.unreadable) for b in batches(64, 64))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        trainer.step(given, 2, 0.01)
+        trainer.step(0, given, 2, 0.01)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

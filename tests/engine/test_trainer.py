@@ -5,11 +5,11 @@ import torch
 import torchvision
 
 from resnetctl.data.batches.batch import Batch
-from resnetctl.data.batches.train import TrainBatches
+from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.prepare import prepare
-from resnetctl.engine.train import train_view
-from resnetctl.engine.trainer import Trainer, choose_micro_batch
+from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import CheckpointError, UsageError
 from resnetctl.recipe import Override, load_recipe
 from tests.fixtures.photos import benchmark_tree
@@ -75,7 +75,7 @@ def test_ten_steps_give_the_losses_of_a_plain_loop(arch, layout, photo_index):
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     for step in range(10):
         batch = train[step]
-        trainer.step(iter([batch]), 1, 0.001)
+        trainer.step(step, iter([batch]), 1, 0.001)
         images = ((batch.images / 255 - mean) / std).contiguous(memory_format=layout)
         loss = torch.nn.functional.cross_entropy(plain(images), batch.labels, label_smoothing=0.1)
         sgd.zero_grad()
@@ -100,7 +100,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch():
     parts = [Batch(batch.images[s], batch.labels[s], batch.unreadable) for s in (slice(0, 4), slice(4, 8))]
     for trainer, given in ((whole, [batch]), (halves, parts)):
         trainer.model.eval()
-        trainer.step(iter(given), len(given), 0.1)
+        trainer.step(0, iter(given), len(given), 0.1)
     assert whole.take_loss(1) == pytest.approx(halves.take_loss(1), abs=1e-5)
     for a, b in zip(whole.model.parameters(), halves.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
@@ -120,13 +120,13 @@ def test_restored_state_goes_on_to_the_same_bits():
     one = Trainer(r, 10, CPU, torch.bfloat16)
     given = batches(5)
     for batch in given[:3]:
-        one.step(iter([batch]), 1, 0.05)
+        one.step(0, iter([batch]), 1, 0.05)
     saved = {k: t.clone() for k, t in one.tensors().items()}
     two = Trainer(recipe(model__arch="resnet18", train__seed=9), 10, CPU, torch.bfloat16)
     two.restore(saved)
     for batch in given[3:]:
-        one.step(iter([batch]), 1, 0.05)
-        two.step(iter([batch]), 1, 0.05)
+        one.step(0, iter([batch]), 1, 0.05)
+        two.step(0, iter([batch]), 1, 0.05)
     a, b = one.tensors(), two.tensors()
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)

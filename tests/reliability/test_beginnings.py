@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import socket
+from dataclasses import replace
 
 import pytest
 
-from resnetctl.runs.checkpoint import Checkpoint, commits, load_file, save_checkpoint
+from resnetctl.runs.checkpoint import Checkpoint, load_file, save_checkpoint
+from resnetctl.runs.commits import commits
 from tests.reliability.conftest import OPTIONS, assert_same, steps
 from tests.reliability.test_faults import killed_after, run, start
 from tests.reliability.test_kills import resume_until_done
@@ -105,8 +107,8 @@ def test_another_environment_is_a_warning(zygote, tmp_path):
     folder = killed_after(zygote, tmp_path) / "checkpoints"
     newest = commits(folder)[0]
     known = load_file(newest.path)
-    there = {**known.metadata["environment"], "threads": 64, "torch": "2.10.0", "instruction set": "AVX2"}
-    save_checkpoint(folder, newest.step, Checkpoint(known.tensors, {**known.metadata, "environment": there}))
+    there = {**known.metadata.environment, "threads": 64, "torch": "2.10.0", "instruction set": "AVX2"}
+    save_checkpoint(folder, Checkpoint(known.tensors, replace(known.metadata, environment=there)))
     done = run(zygote, tmp_path, "--resume")
     assert done.returncode == 0, done.err
     (warning,) = [line for line in done.err.splitlines() if line.startswith("warning:")]

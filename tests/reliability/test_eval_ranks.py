@@ -6,14 +6,15 @@ import socket
 import pytest
 import torch
 
-from resnetctl.data.batches.eval import EvalBatches, EvalView
+from resnetctl.data.batches.eval import EvalBatches
 from resnetctl.data.dataset import load_dataset
 from resnetctl.distributed.group import joined
 from resnetctl.distributed.world import read_world
-from resnetctl.engine.evaluator import Result, evaluate
-from resnetctl.engine.normalise import Normalise
+from resnetctl.engine.evaluate import Result, evaluate
+from resnetctl.engine.inference import in_use
 from resnetctl.model.resnet import build_model
 from resnetctl.recipe import Override, load_recipe
+from tests.fixtures.views import eval_view
 
 CPU = torch.device("cpu")
 
@@ -25,25 +26,9 @@ def measure(rank: int, world: int, port: int, root, results) -> None:
     recipe = load_recipe("small", overrides=[Override("model.arch", "resnet18", "test")])
     model = build_model(recipe.model, 3)
     with joined(read_world(os.environ)) as group:
-        view = EvalView(
-            index=load_dataset(root).val().path,
-            batch=4,
-            resize=32,
-            size=32,
-            interpolation="bilinear",
-            rank=group.rank,
-            world_size=group.size,
-        )
-        *progress, result = evaluate(
-            model,
-            EvalBatches(view),
-            Normalise(recipe.data.mean, recipe.data.std, CPU),
-            device=CPU,
-            precision=torch.float32,
-            flip_average=False,
-            workers=0,
-            group=group,
-        )
+        view = eval_view(load_dataset(root).val().path, batch=4, rank=group.rank, world_size=group.size)
+        used = in_use(model, recipe, CPU, torch.float32)
+        *progress, result = evaluate(used, EvalBatches(view), workers=0, group=group)
         assert isinstance(result, Result)
         assert progress[-1].images <= progress[-1].total == 23
         results[rank] = (result.correct1, result.correct5, result.images, round(result.loss, 5), result.unreadable)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -261,8 +262,8 @@ def trained(zygote, tmp_path_factory):
 
 def test_36_a_permuted_label_order_is_refused(trained, zygote, tmp_path):
     known = load_file(trained)
-    metadata = {**known.metadata, "classes": list(reversed(known.metadata["classes"]))}
-    save_checkpoint(tmp_path, 5, Checkpoint(known.tensors, metadata))
+    metadata = replace(known.metadata, classes=known.metadata.classes[::-1])
+    save_checkpoint(tmp_path, Checkpoint(known.tensors, metadata))
     done = zygote.run("eval", tmp_path / trained.name)
     assert done.returncode == 3
     assert "the same classes in another order" in done.err

@@ -11,9 +11,11 @@ import torch
 
 from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import ResnetctlError
-from resnetctl.recipe import Override, load_recipe, recipe_to_dict
-from resnetctl.runs.checkpoint import Checkpoint, load_file, save_checkpoint
-from resnetctl.runs.metadata import read_metadata
+from resnetctl.recipe import Override, load_recipe
+from resnetctl.runs.checkpoint import Checkpoint, load_commit, load_file, save_checkpoint
+from resnetctl.runs.commits import commits
+from resnetctl.runs.metadata import Evaluation
+from tests.fixtures.checkpoints import metadata as metadata_of
 
 NUMBERS = (0, 1, -1, 2**31, 2**63, 2**64, 10**30, 1e308, None, "", [], {}, True)
 
@@ -25,20 +27,8 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def metadata(recipe):
-    return {
-        "step": 5,
-        "steps": 10,
-        "epoch": 1.5,
-        "last_read": 3,
-        "recipe": recipe_to_dict(recipe),
-        "plain_torchvision_model": True,
-        "classes": ["a", "b"],
-        "class_names": ["a", "b"],
-        "index": {"train": "0" * 64, "val": None, "images": 70},
-        "history": [{"step": 4, "epoch": 1.0, "top1": 50.0, "top5": 100.0, "loss": 1.0, "images": 23}],
-        "unreadable": [3],
-        "environment": {"threads": 2, "device": "cpu"},
-    }
+    measured = Evaluation(step=4, epoch=1.0, top1=50.0, top5=100.0, loss=1.0, images=23)
+    return metadata_of(5, steps=10, last_read=3, recipe=recipe, history=(measured,))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +38,7 @@ def original(metadata, tmp_path_factory) -> bytes:
     types = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
     tensors = {f"model.layer{n}.weight": torch.ones(3, 4 + n).to(t) for n, t in enumerate(types)}
     tensors |= {"progress.loss_sum": torch.ones(1), "model.large": torch.ones(100_000)}
-    return save_checkpoint(folder, 5, Checkpoint(tensors, metadata)).path.read_bytes()
+    return save_checkpoint(folder, Checkpoint(tensors, metadata)).path.read_bytes()
 
 
 def mutate(data: bytes, choose: random.Random) -> bytes:
@@ -114,7 +104,7 @@ def fuzz(original: bytes, path: Path, times: int, seed: int) -> tuple[int, int]:
         path.write_bytes(data)
         tracemalloc.start()
         try:
-            read_metadata(load_file(path))
+            load_file(path)
             loaded += 1
         except ResnetctlError as error:
             messages.append(error.message)
@@ -137,10 +127,8 @@ def test_twenty_thousand_mutated_checkpoints(original, tmp_path):
 
 
 def test_with_its_commit_record_no_mutation_is_loaded(original, metadata, tmp_path):
-    from resnetctl.runs.checkpoint import commits, load_commit
-
     tensors = load_file_of(original, tmp_path)
-    commit = save_checkpoint(tmp_path, 5, tensors)
+    commit = save_checkpoint(tmp_path, tensors)
     whole, choose = commit.path.read_bytes(), random.Random(3)
     for _ in range(200):
         data = mutate(whole, choose)
@@ -159,7 +147,7 @@ def load_file_of(data: bytes, folder: Path) -> Checkpoint:
 def test_no_more_than_twice_the_file_in_memory(recipe, metadata, tmp_path):
     """Of the whole process, by the kernel's count of its resident pages."""
     trainer = Trainer(recipe, 2, torch.device("cpu"), torch.float32)
-    path = save_checkpoint(tmp_path, 5, Checkpoint(trainer.tensors(), metadata)).path
+    path = save_checkpoint(tmp_path, Checkpoint(trainer.tensors(), metadata)).path
     size, before = path.stat().st_size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     checkpoint = load_file(path)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -19,24 +19,22 @@ from safetensors.torch import save as plain_save
 
 from resnetctl.errors import CheckpointError, ResnetctlError
 from resnetctl.files import sweep_temporary_files
-from resnetctl.runs import checkpoint
-from resnetctl.runs.checkpoint import (
-    Checkpoint,
+from resnetctl.runs import checkpoint as checkpoint_module
+from resnetctl.runs.checkpoint import Checkpoint, load_commit, load_file, load_newest, save_checkpoint
+from resnetctl.runs.commits import (
+    FORMAT,
     Commit,
     checkpoint_name,
     commits,
-    load_commit,
-    load_file,
     load_metadata,
-    load_newest,
     remove,
-    save_checkpoint,
     set_aside,
     verify_commit,
 )
+from tests.fixtures.checkpoints import checkpoint, metadata
 from tests.moments import kill_before
 
-DTYPES = sorted(checkpoint._DTYPES.values(), key=str)
+DTYPES = sorted(checkpoint_module._DTYPES.values(), key=str)
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -56,11 +54,11 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-METADATA = {"step": 12, "classes": ["a", "[/]", "ü\x1b"], "epoch": 0.5, "history": [{"top1": 1.25}], "none": None}
+METADATA = metadata(12)
 
 
-def state(**more: Any) -> Checkpoint:
-    return Checkpoint(tensors(), METADATA | more)
+def state(step: int = 12) -> Checkpoint:
+    return Checkpoint(tensors(), metadata(step))
 
 
 def equal(a: Checkpoint, b: Checkpoint) -> bool:
@@ -76,8 +74,7 @@ def equal(a: Checkpoint, b: Checkpoint) -> bool:
     )
 
 
-def small(step: int) -> Checkpoint:
-    return Checkpoint({"model.w": torch.full((5,), float(step))}, {"step": step})
+small = checkpoint
 
 
 def no_damage(commit: Commit, error: CheckpointError) -> None:
@@ -88,7 +85,7 @@ def no_damage(commit: Commit, error: CheckpointError) -> None:
 
 
 def test_every_type_and_shape_comes_back(tmp_path):
-    commit = save_checkpoint(tmp_path, 12, state())
+    commit = save_checkpoint(tmp_path, state())
     for loaded in (load_commit(commit), load_file(commit.path), load_newest(tmp_path, no_damage)[1]):
         assert equal(loaded, state())
     assert load_metadata(commit.path) == METADATA
@@ -97,7 +94,7 @@ def test_every_type_and_shape_comes_back(tmp_path):
 
 
 def test_the_file_is_plain_safetensors(tmp_path):
-    path = save_checkpoint(tmp_path, 12, state()).path
+    path = save_checkpoint(tmp_path, state()).path
     assert equal(Checkpoint(plain_load_file(path), METADATA), state())
     with safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["resnetctl"])["step"] == 12
@@ -107,8 +104,8 @@ def test_the_file_is_plain_safetensors(tmp_path):
 def test_the_same_state_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    backwards = Checkpoint(dict(reversed(tensors().items())), dict(reversed(METADATA.items())))
-    a, b = save_checkpoint(tmp_path / "a", 12, state()), save_checkpoint(tmp_path / "b", 12, backwards)
+    backwards = Checkpoint(dict(reversed(tensors().items())), METADATA)
+    a, b = save_checkpoint(tmp_path / "a", state()), save_checkpoint(tmp_path / "b", backwards)
     assert a.path.read_bytes() == b.path.read_bytes()
     assert a.sha256 == b.sha256
 
@@ -117,7 +114,7 @@ def test_the_same_state_gives_the_same_bytes(tmp_path):
 def test_the_files_can_be_read_by_whom_the_umask_allows(umask, mode, tmp_path):
     before = os.umask(umask)
     try:
-        path = save_checkpoint(tmp_path, 1, small(1)).path
+        path = save_checkpoint(tmp_path, small(1)).path
     finally:
         os.umask(before)
     assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {
@@ -127,7 +124,7 @@ def test_the_files_can_be_read_by_whom_the_umask_allows(umask, mode, tmp_path):
 
 
 def test_the_record_says_what_was_written(tmp_path):
-    commit = save_checkpoint(tmp_path, 1200, small(1200))
+    commit = save_checkpoint(tmp_path, small(1200))
     assert commit.path.name == checkpoint_name(1200) == "step-00001200.safetensors"
     record = json.loads(commit.path.with_suffix(".json").read_text())
     assert record == {"step": 1200, "size": commit.path.stat().st_size, "sha256": commit.sha256}
@@ -137,7 +134,7 @@ def test_the_record_says_what_was_written(tmp_path):
 
 def test_a_type_that_could_not_be_loaded_is_not_saved(tmp_path):
     with pytest.raises(AssertionError):
-        save_checkpoint(tmp_path, 1, Checkpoint({"a": torch.zeros(2, dtype=torch.complex64)}, {}))
+        save_checkpoint(tmp_path, checkpoint(1, {"a": torch.zeros(2, dtype=torch.complex64)}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +143,7 @@ def test_a_type_that_could_not_be_loaded_is_not_saved(tmp_path):
 
 def test_checkpoints_are_found_by_their_records(tmp_path):
     for step in (1, 30, 200, 123_456_789):
-        save_checkpoint(tmp_path, step, small(step))
+        save_checkpoint(tmp_path, small(step))
     remove(commits(tmp_path)[-1])
     assert [c.step for c in commits(tmp_path)] == [123_456_789, 200, 30]
     record = tmp_path / "step-00000200.json"
@@ -164,7 +161,7 @@ def test_checkpoints_are_found_by_their_records(tmp_path):
 
 
 def test_other_files_are_no_checkpoints(tmp_path):
-    commit = save_checkpoint(tmp_path, 7, small(7))
+    commit = save_checkpoint(tmp_path, small(7))
     data, record = commit.path.read_bytes(), commit.path.with_suffix(".json").read_text()
     for stem in ("step-7", "step-0000007x", "last", ".step-00000008.safetensors.abcdefgh"):
         (tmp_path / f"{stem}.safetensors").write_bytes(data)
@@ -176,13 +173,13 @@ def test_other_files_are_no_checkpoints(tmp_path):
 
 def test_the_newest_whole_one_is_taken_and_the_damaged_named(tmp_path):
     for step in (10, 20, 30):
-        save_checkpoint(tmp_path, step, small(step))
+        save_checkpoint(tmp_path, small(step))
     newest, middle, _ = commits(tmp_path)
     cut(newest.path)
     flip(middle.path, -3)
     told = []
     commit, loaded = load_newest(tmp_path, lambda c, error: told.append((c.step, error.message)))
-    assert commit.step == loaded.metadata["step"] == 10
+    assert commit.step == loaded.metadata.step == 10
     assert [step for step, _ in told] == [30, 20]
     assert "bytes" in told[0][1]
     assert "sha256" in told[1][1]
@@ -193,7 +190,7 @@ def test_none_whole_is_an_error_and_never_a_new_start(tmp_path):
         load_newest(tmp_path, no_damage)
     assert nothing.value.hint
     for step in (10, 20):
-        flip(save_checkpoint(tmp_path, step, small(step)).path, -1)
+        flip(save_checkpoint(tmp_path, small(step)).path, -1)
     told = []
     with pytest.raises(CheckpointError, match="all 2 checkpoints") as all_damaged:
         load_newest(tmp_path, lambda c, error: told.append(c.step))
@@ -203,7 +200,7 @@ def test_none_whole_is_an_error_and_never_a_new_start(tmp_path):
 
 
 def test_half_a_deletion_is_a_file_that_was_never_committed(tmp_path, monkeypatch):
-    commit = save_checkpoint(tmp_path, 5, small(5))
+    commit = save_checkpoint(tmp_path, small(5))
     unlinked = []
     real = Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda self, **o: (unlinked.append(self.suffix), real(self, **o)))
@@ -214,13 +211,13 @@ def test_half_a_deletion_is_a_file_that_was_never_committed(tmp_path, monkeypatc
 
 
 def test_a_damaged_one_is_set_aside_and_its_step_written_anew(tmp_path):
-    commit = save_checkpoint(tmp_path, 5, small(5))
+    commit = save_checkpoint(tmp_path, small(5))
     flip(commit.path, -1)
     bytes_before = commit.path.read_bytes()
     set_aside(commit)
     assert commits(tmp_path) == []
     assert commit.path.with_suffix(".damaged").read_bytes() == bytes_before
-    assert load_commit(save_checkpoint(tmp_path, 5, small(5))).metadata == {"step": 5}
+    assert load_commit(save_checkpoint(tmp_path, small(5))).metadata == metadata(5)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------
@@ -237,7 +234,7 @@ def cut(path: Path) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path):
-    commit = save_checkpoint(tmp_path, 3, state())
+    commit = save_checkpoint(tmp_path, state(3))
     data = commit.path.read_bytes()
     for at in [*range(0, 40), *range(40, len(data), 61), len(data) - 1]:
         damaged = bytearray(data)
@@ -253,7 +250,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("record", [True, False], ids=["with its record", "alone"])
 def test_a_file_of_another_length_is_noticed(record, tmp_path):
-    commit = save_checkpoint(tmp_path, 3, state())
+    commit = save_checkpoint(tmp_path, state(3))
     data = commit.path.read_bytes()
     if not record:
         commit.path.with_suffix(".json").unlink()
@@ -272,7 +269,7 @@ def write_raw(path: Path, header: bytes, data: bytes = b"", length: int | None =
     return path
 
 
-GOOD = {"__metadata__": {"resnetctl": '{"format": 1, "step": 1}'}}
+GOOD = {"__metadata__": {"resnetctl": json.dumps({"format": FORMAT, **metadata(1).to_json()})}}
 
 
 def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
@@ -389,7 +386,7 @@ def test_what_is_no_checkpoint_is_named(make: Callable[[Path], Any], tmp_path):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[Path, bytes]:
     folder = tmp_path_factory.mktemp("mutated")
-    commit = save_checkpoint(folder, 3, Checkpoint({"model.a": torch.arange(4.0), "b": torch.zeros(2, 0)}, METADATA))
+    commit = save_checkpoint(folder, checkpoint(3, {"model.a": torch.arange(4.0), "b": torch.zeros(2, 0)}))
     return commit.path, commit.path.read_bytes()
 
 
@@ -442,13 +439,13 @@ def in_a_child(work: Callable[[], Any]) -> int:
 @pytest.mark.parametrize("room", [0, 100, 5000, 300_000])
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(room, same_step, tmp_path):
     """Writing beyond `room` bytes fails, as on a full disk; the new checkpoint has 400 KB."""
-    before = save_checkpoint(tmp_path, 10, small(10))
-    new = Checkpoint({"w": torch.ones(100_000)}, {})
+    before = save_checkpoint(tmp_path, small(10))
+    new = checkpoint(10 if same_step else 20, {"w": torch.ones(100_000)})
 
     def save() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-        save_checkpoint(tmp_path, 10 if same_step else 20, new)
+        save_checkpoint(tmp_path, new)
 
     assert in_a_child(save) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010.json", "step-00000010.safetensors"]
@@ -459,13 +456,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(room, same_step, tmp_pa
 
 def test_a_kill_at_any_moment_of_a_save_leaves_the_earlier_one(tmp_path):
     """Before each of its file operations in turn."""
-    before = save_checkpoint(tmp_path, 10, small(10))
+    before = save_checkpoint(tmp_path, small(10))
     moments = 0
     while True:
 
         def save(moment=(f"* {tmp_path}*", moments + 1)) -> None:
             kill_before(moment)
-            save_checkpoint(tmp_path, 20, Checkpoint({"w": torch.ones(1000), "v": torch.ones(5)}, {}))
+            save_checkpoint(tmp_path, checkpoint(20, {"w": torch.ones(1000), "v": torch.ones(5)}))
 
         if (code := in_a_child(save)) == 0:
             break
@@ -476,7 +473,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_earlier_one(tmp_path):
         assert equal(load_commit(old), small(10))
         assert [commit.step for commit in new] in ([], [20])  # [20]: its record had its name already
         sweep_temporary_files(tmp_path)
-        after = save_checkpoint(tmp_path, 20, small(20))
+        after = save_checkpoint(tmp_path, small(20))
         assert commits(tmp_path) == [after, before]
         remove(after)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010.json", "step-00000010.safetensors"]

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from resnetctl.errors import CheckpointError, UsageError
-from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
-from resnetctl.runs.folder import Run, check_name, create_run, find_run, point_latest, runs
+from resnetctl.runs.checkpoint import save_checkpoint
+from resnetctl.runs.find import find_run, runs
+from resnetctl.runs.folder import Run, check_name, create_run, point_latest
+from tests.fixtures.checkpoints import checkpoint
 from tests.process import start
 
 
@@ -126,9 +128,7 @@ def test_whether_a_run_was_only_begun(tmp_path):
     assert not run.is_untouched()
     run.recipe.write_text("")
     assert run.is_untouched()
-    import torch
-
-    save_checkpoint(run.checkpoints, 1, Checkpoint({"a": torch.zeros(1)}, {}))
+    save_checkpoint(run.checkpoints, checkpoint(1))
     assert not run.is_untouched()
 
 

@@ -75,20 +75,3 @@ def _central(
     w = np.where(shape > ratio[1], np.rint(height * ratio[1]), width).astype(np.int64)
     h, w = np.clip(h, 1, height), np.clip(w, 1, width)
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def train_size(epoch: float, epochs: int, size: int, start: int, ramp: tuple[float, float]) -> int:
-    """The training resolution in pixels at `epoch` (a fraction counts): progressive resizing.
-
-    `start` until ramp[0] of the run, `size` from ramp[1] on, and in between a straight line rounded to multiples of
-    32 (as FFCV's published ImageNet schedules, github.com/libffcv/ffcv-imagenet). `start` 0 means `size` throughout.
-    """
-    if not start or start == size:
-        return size
-    begin, end = ramp[0] * epochs, ramp[1] * epochs
-    if epoch <= begin:
-        return start
-    if epoch >= end:
-        return size
-    wanted = start + (size - start) * (epoch - begin) / (end - begin)
-    return int(min(max(start, size), max(min(start, size), round(wanted / 32) * 32)))

@@ -14,6 +14,7 @@ from resnetctl.data.batches.batch import Batch, empty_images
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index, open_unchanged
 from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +22,24 @@ class EvalView:
     """How evaluation looks at a data set."""
 
     index: Path
+    data: DataRecipe
     batch: int
-    resize: int
-    size: int
-    interpolation: str
     rank: int = 0
     world_size: int = 1
     fingerprint: str | None = None
     """Of the index that is measured; None: take it as it is."""
+
+
+def eval_view(recipe: Recipe, index: Index, batch: int, rank: int = 0, world_size: int = 1) -> EvalView:
+    """How the recipe evaluates on `index` in batches of `batch`, for one rank."""
+    return EvalView(
+        index=index.path,
+        fingerprint=index.info.fingerprint,
+        data=recipe.data,
+        batch=batch,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 class EvalBatches(Dataset[Batch]):
@@ -54,14 +65,14 @@ class EvalBatches(Dataset[Batch]):
         return range(view.rank, -(-len(self.index) // view.batch), view.world_size)
 
     def __getitem__(self, item: int) -> Batch:
-        view = self.view
+        view, data = self.view, self.view.data
         sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
-        images = empty_images(len(sample), view.size)
+        images = empty_images(len(sample), data.val_size)
         labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
         unreadable = []
         for n, i in enumerate(sample):
             try:
-                images[n] = centre(decode(self.index.read(i)), view.resize, view.size, view.interpolation)
+                images[n] = centre(decode(self.index.read(i)), data.val_resize, data.val_size, data.interpolation)
             except DataError:
                 images[n] = 0
                 labels[n] = -1

@@ -14,13 +14,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from resnetctl.data.batches.augment import draw, train_size
+from resnetctl.data.batches.augment import draw
 from resnetctl.data.batches.batch import Batch, empty_images
 from resnetctl.data.batches.order import SUBSTITUTE, key, stream
+from resnetctl.data.batches.resolution import size_at
 from resnetctl.data.images import nvimgcodec
 from resnetctl.data.images.decode import decode, resize
+from resnetctl.data.images.decoders import choose_decoder
 from resnetctl.data.index import Index, open_unchanged
 from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe, Recipe, TrainRecipe
 
 _SUBSTITUTES = 16  # unreadable in a row before giving up
 
@@ -30,18 +33,10 @@ class TrainView:
     """How training looks at a data set; picklable, so that it reaches spawned workers too."""
 
     index: Path
-    seed: int
-    epochs: int
-    global_batch: int
+    data: DataRecipe
+    train: TrainRecipe
     micro_batch: int
     """Samples of one forward pass on one rank; divides the rank's share of the global batch."""
-    size: int
-    size_start: int
-    size_ramp: tuple[float, float]
-    crop_scale: tuple[float, float]
-    crop_ratio: tuple[float, float]
-    hflip: float
-    interpolation: str
     decoder: str = "auto"
     """What `choose_decoder` chose."""
     rank: int = 0
@@ -50,17 +45,32 @@ class TrainView:
     """Of the index that the run began with; None: take it as it is."""
 
     def __post_init__(self) -> None:
-        assert self.global_batch % self.world_size == 0
-        assert self.global_batch // self.world_size % self.micro_batch == 0
+        assert self.train.global_batch % self.world_size == 0
+        assert self.share % self.micro_batch == 0
+
+    @property
+    def share(self) -> int:
+        """Samples of a step on this rank."""
+        return self.train.global_batch // self.world_size
 
     @property
     def micro_batches(self) -> int:
         """Micro-batches of a step on this rank."""
-        return self.global_batch // self.world_size // self.micro_batch
+        return self.share // self.micro_batch
 
-    def size_at(self, step: int, count: int) -> int:
-        """The resolution of `step` in pixels: that of the epoch in which it begins."""
-        return train_size(step * self.global_batch // count, self.epochs, self.size, self.size_start, self.size_ramp)
+
+def train_view(recipe: Recipe, index: Index, micro_batch: int, rank: int = 0, world_size: int = 1) -> TrainView:
+    """How the recipe trains on `index`, for one rank."""
+    return TrainView(
+        index=index.path,
+        fingerprint=index.info.fingerprint,
+        data=recipe.data,
+        train=recipe.train,
+        micro_batch=micro_batch,
+        decoder=choose_decoder(recipe.data.decoder),
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 class TrainBatches(Dataset[Batch]):
@@ -84,15 +94,14 @@ class TrainBatches(Dataset[Batch]):
         """`(epoch [B] int64, sample [B] int64)` of a micro-batch."""
         view = self.view
         step, micro = divmod(item, view.micro_batches)
-        share = view.global_batch // view.world_size
-        start = step * view.global_batch + view.rank * share + micro * view.micro_batch
-        return stream(view.seed, len(self.index), start, start + view.micro_batch)
+        start = step * view.train.global_batch + view.rank * view.share + micro * view.micro_batch
+        return stream(view.train.seed, len(self.index), start, start + view.micro_batch)
 
     def __getitem__(self, item: int) -> Batch:
         view, index = self.view, self.index
         epoch, sample = self.samples(item)
         draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
-        size = view.size_at(item // view.micro_batches, len(index))
+        size = size_at(item // view.micro_batches, len(index), view.data, view.train)
         images = empty_images(len(sample), size)
         labels = index.label[sample].astype(np.int64)
         unreadable: list[int] = []
@@ -107,21 +116,21 @@ class TrainBatches(Dataset[Batch]):
                     box, flip = again.box[0], again.flip[0]
                 top, left, height, width = box.tolist()
                 pixels = pixels[:, top : top + height, left : left + width]
-            crop = resize(pixels, size, size, view.interpolation)
+            crop = resize(pixels, size, size, view.data.interpolation)
             images[n] = crop.flip(2) if flip else crop
         return Batch(images, torch.from_numpy(labels), torch.tensor(unreadable, dtype=torch.int64))
 
     def _draw(self, epoch: np.ndarray, sample: np.ndarray, height: np.ndarray, width: np.ndarray) -> Any:
         view = self.view
         return draw(
-            view.seed,
+            view.train.seed,
             epoch,
             sample,
             np.maximum(height, 1),  # 0 is unknown: drawn anew once the picture is decoded
             np.maximum(width, 1),
-            scale=view.crop_scale,
-            ratio=view.crop_ratio,
-            hflip=view.hflip,
+            scale=view.data.crop_scale,
+            ratio=view.data.crop_ratio,
+            hflip=view.data.hflip,
         )
 
     def _readable(
@@ -144,7 +153,7 @@ class TrainBatches(Dataset[Batch]):
             except DataError as error:
                 unreadable.append(used)
                 last = error
-            used = key(self.view.seed, SUBSTITUTE, epoch, sample, attempt) % len(self.index)
+            used = key(self.view.train.seed, SUBSTITUTE, epoch, sample, attempt) % len(self.index)
         raise DataError(
             f"{_SUBSTITUTES} images in a row cannot be read, the last one because: {last.message}",
             hint="resnetctl verify lists what is wrong with the data set",

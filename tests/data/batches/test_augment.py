@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from resnetctl.data.batches.augment import draw, train_size
+from resnetctl.data.batches.augment import draw
+from resnetctl.data.batches.resolution import train_size
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 N = 20_000

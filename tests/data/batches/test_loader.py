@@ -26,12 +26,15 @@ from resnetctl.data.batches.batch import Batch
 from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.order import stream
-from resnetctl.data.batches.train import TrainBatches, TrainView
+from resnetctl.data.batches.resolution import size_at
+from resnetctl.data.batches.train import TrainBatches
 from resnetctl.data.images.decode import centre, decode, resize
 from resnetctl.data.index import Index
 from resnetctl.errors import DataError, ResnetctlError
+from resnetctl.recipe import DataRecipe
 from tests.fixtures.imagenet_archives import jpeg
 from tests.fixtures.small_index import pictures, write_index
+from tests.fixtures.views import eval_view, train_view
 from tests.process import call, command
 
 COUNT = 31
@@ -65,28 +68,6 @@ def all_bad(tmp_path) -> Path:
     return write_index(tmp_path, {f"class{c}/{i}.jpg": b"no picture" for c in range(2) for i in range(4)})
 
 
-def train_view(index: Path, **changes: object) -> TrainView:
-    view = TrainView(
-        index=index,
-        seed=7,
-        epochs=5,
-        global_batch=12,
-        micro_batch=12,
-        size=32,
-        size_start=0,
-        size_ramp=(0.5, 1.0),
-        crop_scale=(0.3, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        hflip=0.5,
-        interpolation="bilinear",
-    )
-    return replace(view, **changes)
-
-
-def eval_view(index: Path, **changes: object) -> EvalView:
-    return replace(EvalView(index=index, batch=8, resize=36, size=32, interpolation="bilinear"), **changes)
-
-
 def digest(batches: list[Batch]) -> str:
     """Of all the bytes, and of how they lie in memory."""
     h = hashlib.sha256()
@@ -111,7 +92,11 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("which", ["whole", "partly_bad"])
 @pytest.mark.filterwarnings("error::UserWarning")  # none of torch's about more workers than it would choose
 def test_the_number_of_workers_changes_nothing(which, request):
-    view = train_view(request.getfixturevalue(which), size_start=64, size=96, micro_batch=4)
+    view = train_view(
+        request.getfixturevalue(which),
+        data={"train_size_start": 64, "train_size": 96, "train_size_ramp": (0.5, 1.0)},
+        micro_batch=4,
+    )
     first = digest(list(load(TrainBatches(view), range(3, 27), workers=0, pin=False)))
     for workers in (1, 2, 3):
         assert digest(list(load(TrainBatches(view), range(3, 27), workers=workers, pin=False))) == first
@@ -126,7 +111,7 @@ def test_a_batch_is_what_one_makes_of_it_by_hand(whole):
     for n in range(12):
         picture = decode(index.read(int(sample[n])))
         size = np.array([picture.shape[1]]), np.array([picture.shape[2]])
-        options = {"scale": view.crop_scale, "ratio": view.crop_ratio, "hflip": view.hflip}
+        options = {"scale": view.data.crop_scale, "ratio": view.data.crop_ratio, "hflip": view.data.hflip}
         drawn = draw(7, epoch[n : n + 1], sample[n : n + 1], *size, **options)
         top, left, h, w = drawn.box[0]
         crop = resize(picture[:, top : top + h, left : left + w], 32, 32, "bilinear")
@@ -142,17 +127,17 @@ def test_any_split_among_ranks_and_micro_batches_is_the_same_global_batch(world,
     if 60 // world % micro:
         micro = 60 // world
     for step in (0, 4):
-        expected = TrainBatches(train_view(partly_bad, global_batch=60, micro_batch=60))[step]
+        expected = TrainBatches(train_view(partly_bad, train={"global_batch": 60}, micro_batch=60))[step]
         parts = []
         for rank in range(world):
-            view = train_view(partly_bad, global_batch=60, micro_batch=micro, rank=rank, world_size=world)
+            view = train_view(partly_bad, train={"global_batch": 60}, micro_batch=micro, rank=rank, world_size=world)
             items = range(step * view.micro_batches, (step + 1) * view.micro_batches)
             parts += [TrainBatches(view)[item] for item in items]
         assert same(join(parts), expected)
 
 
 def test_each_sample_once_an_epoch(whole):
-    batches = TrainBatches(train_view(whole, global_batch=COUNT, micro_batch=COUNT))
+    batches = TrainBatches(train_view(whole, train={"global_batch": COUNT}, micro_batch=COUNT))
     for step in range(3):
         epoch, sample = batches.samples(step)
         assert set(epoch.tolist()) == {step}
@@ -160,18 +145,24 @@ def test_each_sample_once_an_epoch(whole):
 
 
 def test_other_seeds_and_epochs_look_otherwise(whole):
-    view = train_view(whole, global_batch=COUNT, micro_batch=COUNT)
-    first, later, other = TrainBatches(view)[0], TrainBatches(view)[1], TrainBatches(replace(view, seed=8))[0]
+    view = train_view(whole, train={"global_batch": COUNT}, micro_batch=COUNT)
+    first, later, other = (
+        TrainBatches(view)[0],
+        TrainBatches(view)[1],
+        TrainBatches(replace(view, train=replace(view.train, seed=8)))[0],
+    )
     assert not torch.equal(first.images, later.images)
     assert not torch.equal(first.images, other.images)
     assert sorted(first.labels.tolist()) == sorted(later.labels.tolist())
 
 
 def test_the_resolution_follows_the_epoch_in_which_a_step_begins(whole):
-    view = train_view(whole, size=96, size_start=32, size_ramp=(0.2, 0.8), micro_batch=6)  # 31 samples, 12 a step
+    view = train_view(
+        whole, data={"train_size": 96, "train_size_start": 32, "train_size_ramp": (0.2, 0.8)}, micro_batch=6
+    )  # 31 samples, 12 a step
     sizes = [TrainBatches(view)[2 * step + 1].images.shape[2] for step in range(12)]
     assert sizes == [32, 32, 32, 32, 32, 32, 64, 64, 64, 64, 64, 96]  # epochs 0 0 0 1 1 1 2 2 3 3 3 4
-    assert [view.size_at(step, COUNT) for step in range(12)] == sizes
+    assert [size_at(step, COUNT, view.data, view.train) for step in range(12)] == sizes
 
 
 def test_sizes_that_the_index_does_not_know_change_nothing(tmp_path):
@@ -186,11 +177,11 @@ def test_an_unreadable_sample_has_one_substitute_and_is_reported(partly_bad):
     index = Index(partly_bad)
     bad = {i for i in range(20) if index.name(i) in BAD}
     assert len(bad) == 3
-    view = train_view(partly_bad, global_batch=20, micro_batch=20)
+    view = train_view(partly_bad, train={"global_batch": 20}, micro_batch=20)
     batch = TrainBatches(view)[1]
     _, sample = TrainBatches(view).samples(1)
     assert set(batch.unreadable.tolist()) == bad
-    alone = train_view(partly_bad, global_batch=20, micro_batch=1)
+    alone = train_view(partly_bad, train={"global_batch": 20}, micro_batch=1)
     for n in range(20):
         again = TrainBatches(alone)[20 + n]
         assert torch.equal(again.images[0], batch.images[n])
@@ -205,7 +196,7 @@ def test_an_unreadable_sample_has_one_substitute_and_is_reported(partly_bad):
 def test_substitutes_change_with_the_epoch(tmp_path):
     """Else a bad file would give its neighbour twice the weight."""
     path = write_index(tmp_path, pictures(8, 1) | {"class0/bad.jpg": b"no picture"})
-    batches = TrainBatches(train_view(path, global_batch=1, micro_batch=1))
+    batches = TrainBatches(train_view(path, train={"global_batch": 1}, micro_batch=1))
     found = [batches[item] for item in range(9 * 20)]
     substitutes = [int(batch.labels) for batch in found if len(batch.unreadable)]
     assert len(substitutes) == 20
@@ -214,7 +205,7 @@ def test_substitutes_change_with_the_epoch(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_unreadable_in_a_row_end_the_run_with_a_hint(workers, all_bad):
-    view = train_view(all_bad, global_batch=4, micro_batch=4)
+    view = train_view(all_bad, train={"global_batch": 4}, micro_batch=4)
     with pytest.raises(DataError, match="16 images in a row cannot be read") as caught:
         list(load(TrainBatches(view), range(2), workers=workers, pin=False))
     assert "not an image that can be read" in caught.value.message
@@ -229,7 +220,14 @@ def test_a_container_that_is_gone_is_a_data_error(workers, tmp_path):
     for name in files:
         (tmp_path / "train" / name).unlink()
     with pytest.raises(DataError, match="No such file") as caught:
-        list(load(TrainBatches(train_view(path, global_batch=4, micro_batch=4)), range(2), workers=workers, pin=False))
+        list(
+            load(
+                TrainBatches(train_view(path, train={"global_batch": 4}, micro_batch=4)),
+                range(2),
+                workers=workers,
+                pin=False,
+            )
+        )
     assert caught.value.hint
 
 
@@ -328,7 +326,7 @@ def test_a_bug_in_a_worker_is_not_taken_for_its_death(kind):
 
 
 def load_into_shm(index: str) -> None:
-    view = EvalView(index=Path(index), batch=16, resize=256, size=224, interpolation="bilinear")
+    view = EvalView(index=Path(index), batch=16, data=DataRecipe())
     try:
         for _ in load(EvalBatches(view), [0] * 10, workers=2, pin=False):
             pass
@@ -367,7 +365,7 @@ def test_workers_that_bring_nothing_are_an_error():
 
 
 def fail_with_workers(index: str) -> None:
-    view = EvalView(index=Path(index), batch=1, resize=32, size=32, interpolation="bilinear")
+    view = eval_view(Path(index), batch=1)
     batches = load(EvalBatches(view), range(31), workers=2, pin=False)
     next(batches)
     print("working")

@@ -11,6 +11,7 @@ from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.train import TrainBatches, TrainView
 from resnetctl.data.images import nvimgcodec
 from resnetctl.data.images.decode import decode
+from resnetctl.recipe import DataRecipe, TrainRecipe
 from tests.fixtures.photos import jpeg, tile
 
 installed = pytest.mark.skipif(nvimgcodec.why_not() is not None, reason="needs the extra nvimgcodec")
@@ -62,17 +63,9 @@ def test_the_loaders_batches_are_the_same(tmp_path):
     for decoder in ("torchcodec", "nvimgcodec"):
         view = TrainView(
             index=index,
-            seed=3,
-            epochs=2,
-            global_batch=8,
+            data=DataRecipe(train_size=64),
+            train=TrainRecipe(seed=3, epochs=2, global_batch=8),
             micro_batch=4,
-            size=64,
-            size_start=0,
-            size_ramp=(0.5, 0.6),
-            crop_scale=(0.08, 1.0),
-            crop_ratio=(0.75, 1.33),
-            hflip=0.5,
-            interpolation="bilinear",
             decoder=decoder,
         )
         seen.append([b.images.clone() for b in load(TrainBatches(view), range(6), workers=2, pin=False)])

@@ -10,10 +10,12 @@ from torch.nn.functional import log_softmax
 from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
-from resnetctl.engine.evaluator import Result, evaluate, wilson_interval
+from resnetctl.engine.evaluate import Result, evaluate, wilson_interval
 from resnetctl.engine.events import Evaluating
+from resnetctl.engine.inference import Model
 from resnetctl.engine.normalise import Normalise
 from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe
 from tests.fixtures.small_index import pictures, write_index
 
 CPU = torch.device("cpu")
@@ -34,19 +36,15 @@ def tiny(classes: int) -> torch.nn.Module:
 
 
 def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.float32, **options):
-    view = EvalView(index=path, batch=batch, resize=20, size=16, interpolation="bilinear")
-    return list(
-        evaluate(
-            model,
-            EvalBatches(view),
-            Normalise(MEAN, STD, CPU),
-            device=CPU,
-            precision=precision,
-            flip_average=flip_average,
-            workers=workers,
-            **options,
-        )
+    data = DataRecipe(val_resize=36, val_size=32)
+    used = Model(
+        network=model,
+        normalise=Normalise(MEAN, STD, CPU),
+        device=CPU,
+        precision=precision,
+        flip_average=flip_average,
     )
+    return list(evaluate(used, EvalBatches(EvalView(index=path, data=data, batch=batch)), workers=workers, **options))
 
 
 def by_hand(model, path, flip_average=False):
@@ -56,10 +54,10 @@ def by_hand(model, path, flip_average=False):
     loss = 0.0
     for i in range(len(index)):
         try:
-            image = centre(decode(index.read(i)), 20, 16, "bilinear")
+            image = centre(decode(index.read(i)), 36, 32, "bilinear")
         except DataError:
             continue
-        x = torch.empty(1, 3, 16, 16)
+        x = torch.empty(1, 3, 32, 32)
         for c in range(3):
             x[0, c] = (image[c] / 255 - MEAN[c]) / STD[c]
         with torch.no_grad():

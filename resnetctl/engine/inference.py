@@ -1,0 +1,75 @@
+"""A model in use: uint8 images in, outputs out; from a checkpoint, or as it stands in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from resnetctl.engine.device import choose_precision
+from resnetctl.engine.normalise import Normalise
+from resnetctl.errors import CheckpointError
+from resnetctl.model.resnet import build_model
+from resnetctl.recipe import Recipe
+from resnetctl.runs.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network on its device, with all that its outputs depend on besides the images."""
+
+    network: nn.Module
+    normalise: Normalise
+    device: torch.device
+    precision: torch.dtype
+    flip_average: bool = False
+    """Average the outputs for an image and its mirror image."""
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """`[B, C] float32` outputs, on the device, of `[B, 3, H, W] uint8` images."""
+        pixels = self.normalise(images.to(self.device, non_blocking=True))
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits: torch.Tensor = self.network(pixels)
+            if self.flip_average:
+                logits = (logits.float() + self.network(pixels.flip(3)).float()) / 2
+        return logits.float()
+
+
+def in_use(network: nn.Module, recipe: Recipe, device: torch.device, precision: torch.dtype) -> Model:
+    """`network`, which lies on `device` already, as `recipe` evaluates it."""
+    return Model(
+        network=network,
+        normalise=Normalise(recipe.data.mean, recipe.data.std, device),
+        device=device,
+        precision=precision,
+        flip_average=recipe.data.val_flip_average,
+    )
+
+
+def load_model(checkpoint: Checkpoint, device: torch.device, notice: Callable[[str], None]) -> Model:
+    """The model of a checkpoint on `device`, in evaluation mode, as its recipe evaluates it.
+
+    Raises CheckpointError where the tensors are not those of the recipe's network. `notice` hears of an arithmetic that
+    is not the trained one.
+    """
+    metadata = checkpoint.metadata
+    network = build_model(metadata.recipe.model, len(metadata.classes))
+    try:
+        network.load_state_dict(checkpoint.part("model"), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint's tensors do not fit its own recipe: {str(error).splitlines()[0]}"
+        ) from error
+    layout = torch.channels_last if metadata.recipe.train.channels_last else torch.contiguous_format
+    network = network.to(device).to(memory_format=layout).eval()
+    return in_use(network, metadata.recipe, device, _precision(metadata.recipe.train.precision, device, notice))
+
+
+def _precision(trained: str, device: torch.device, notice: Callable[[str], None]) -> torch.dtype:
+    """That of the recipe, where this device has it."""
+    if trained == "fp16" and device.type != "cuda":
+        notice("the run computed in fp16, which needs a CUDA device: this is measured in fp32")
+        return torch.float32
+    return choose_precision(trained, device)

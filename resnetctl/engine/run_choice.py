@@ -1,0 +1,179 @@
+"""Which run a command trains: a new one, one to go on with, or one that was started again by what launched it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from resnetctl.data.batches.order import total_steps
+from resnetctl.data.dataset import Dataset
+from resnetctl.data.index import Index
+from resnetctl.distributed.group import Group
+from resnetctl.engine.device import choose_precision
+from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.errors import DataError, UsageError, counted, printable
+from resnetctl.files import folder_lock, sweep_temporary_files, write_atomically
+from resnetctl.recipe import Override, Recipe, change_recipe, differences, load_recipe, may_change, recipe_to_toml
+from resnetctl.runs.checkpoint import Checkpoint
+from resnetctl.runs.commits import commits
+from resnetctl.runs.find import find_resumed, started_before
+from resnetctl.runs.folder import Run, create_run, discard_run, refuse_links
+from resnetctl.runs.metadata import Metadata
+from resnetctl.runs.resume import branch, check_newest, load_start
+
+if TYPE_CHECKING:
+    from resnetctl.engine.setup import TrainRequest
+
+IMAGENET_SIZED = 100_000
+"""Train images from which on `fast` is the recipe where nothing else says which."""
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """Decides for the first rank what is trained, and takes the run's lock once, before it looks into the folder."""
+
+    request: TrainRequest
+    dataset: Dataset
+    device: torch.device
+    group: Group
+    lock: ExitStack
+    """Holds the run's lock until the training has ended."""
+    undo: ExitStack
+    """Removes what was newly made, where the training fails before its first step."""
+    notice: Callable[[str], None]
+    warn: Callable[[str], None]
+
+    def decide(self, launches: Sequence[str | None]) -> tuple[Run, Recipe, Checkpoint | None]:
+        """The run, under its lock, its recipe, and the checkpoint to go on from.
+
+        `launches`: what the ranks' launcher calls its starts (see `World.launch`) where this is not its first one. It
+        repeats the command line, which speaks of the first one. Raises ResnetctlError where the request cannot be met.
+        """
+        request = self.request
+        before = started_before(request.runs, launches, request.name)
+        if before is None and not request.resume:
+            return self._new(request.recipe, None)
+        run, path = (before, None) if before else find_resumed(request.runs, request.which)
+        self._take(run)
+        if before and commits(run.checkpoints):
+            self.notice(f"started again: goes on with {printable(run.folder)}")
+        elif before:
+            return self._new(request.recipe, run)
+        elif path is None and run.is_untouched():
+            self.notice(f"{printable(run.folder)} has saved nothing yet: it starts at its beginning")
+            return self._new(str(run.recipe), run)
+        return self._resumed(run, path)
+
+    def _new(self, name: str | None, run: Run | None) -> tuple[Run, Recipe, None]:
+        """A run from its first step; `run` is locked already where it was begun before."""
+        if name is None:
+            name, why = suitable_recipe(self.dataset)
+            self.notice(f"recipe {name}: {why}")
+        recipe = load_recipe(name, overrides=self.request.overrides)
+        check_recipe(recipe, len(self.dataset.train()), self.device, self.group.size)
+        if run is None:
+            run = create_run(self.request.runs, self.request.name, recipe.name)
+            self._take(run)
+            self.undo.callback(discard_run, run)
+        self._tidy(run)
+        run.trim_metrics(0, evaluated=False)
+        write_atomically(run.recipe, recipe_to_toml(recipe))
+        return run, recipe, None
+
+    def _resumed(self, run: Run, path: Path | None) -> tuple[Run, Recipe, Checkpoint]:
+        request = self.request
+        start = load_start(run, path, self.warn)
+        recipe, changes = resumed_recipe(start.metadata, request.recipe, request.overrides)
+        check_data(start.metadata, self.dataset.train())
+        for key, old, new in changes:
+            self.notice(f"{key}: {old} → {new}")
+        serious = [key for key, _, _ in changes if not may_change(key)]
+        if serious and not request.allow_changes:
+            raise UsageError(
+                f"{', '.join(serious)} would differ from what the run was started with",
+                hint="leave the flag out to go on exactly, or add --allow-changes",
+            )
+        if request.name is not None and request.name != run.name:
+            run = branch(request.runs, run, request.name, start, recipe)
+            self.undo.callback(discard_run, run)
+            self.lock.close()  # that run may go on by itself
+            self._take(run)
+        elif path is not None:
+            check_newest(run, start)
+        self._tidy(run)
+        return run, recipe, start
+
+    def _take(self, run: Run) -> None:
+        """Become the only one that reads and writes in the run's folder."""
+        refuse_links(run)
+        self.lock.enter_context(folder_lock(run.folder, "training"))
+
+    def _tidy(self, run: Run) -> None:
+        """Remove what a killed writer left, and note what started the run."""
+        sweep_temporary_files(run.folder)
+        sweep_temporary_files(run.checkpoints)
+        run.mark_launch(self.group.world.launch)
+
+
+def suitable_recipe(dataset: Dataset) -> tuple[str, str]:
+    """The recipe to train a data set with where none is named, and why."""
+    if dataset.recipe:
+        return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
+    if dataset.train_images >= IMAGENET_SIZED:
+        return "fast", f"{dataset.train_images:,} train images are {IMAGENET_SIZED:,} or more"
+    return "small", f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
+
+
+def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> None:
+    """Raise UsageError for what would fail later: before a run's folder is made."""
+    t = recipe.train
+    choose_precision(t.precision, device)
+    choose_micro_batch(recipe, device, ranks)
+    if t.sync_bn and ranks > 1 and device.type != "cuda":
+        raise UsageError(
+            f"train.sync_bn needs CUDA devices, and this run is on {device.type}", hint="--set train.sync_bn=false"
+        )
+    if not total_steps(t.epochs, images, t.global_batch):
+        raise UsageError(
+            f"{t.epochs} epochs of {images} images do not fill one batch of {t.global_batch}",
+            hint=f"--batch-size {max(1, min(images, t.global_batch) // 2)}, or more --epochs",
+        )
+
+
+def resumed_recipe(
+    metadata: Metadata, recipe_name: str | None, overrides: list[Override]
+) -> tuple[Recipe, list[tuple[str, Any, Any]]]:
+    """The checkpoint's recipe with `overrides` over it, and what that changes: `(key, before, after)`."""
+    before = metadata.recipe
+    if recipe_name is not None and recipe_name != before.name:
+        raise UsageError(
+            f"this run was started with the recipe {printable(before.name)}, not {printable(recipe_name)}",
+            hint="leave --recipe out; to start from its weights: --set model.weights=CHECKPOINT",
+        )
+    after = change_recipe(before, overrides)
+    return after, differences(before, after)
+
+
+def check_data(was: Metadata, index: Index) -> None:
+    """Raises DataError where the train images are not those that the run was started on."""
+    if was.data.train == index.info.fingerprint:
+        return
+    if was.classes != index.info.classes:
+        what = f"its classes are others ({len(was.classes)} then, {len(index.info.classes)} now)"
+    else:
+        what = f"it has {len(index):,} train images, and had {was.data.images:,}, or their names or sizes changed"
+    if index.quarantined and was.data.train == index.info.whole_fingerprint:
+        raise DataError(
+            f"verify has put {counted(index.quarantined, 'train image')} into quarantine since the run was started",
+            hint="to go on with them, as before: resnetctl prepare --release-quarantined; or start a new run without "
+            "them, from its weights: --set model.weights=CHECKPOINT",
+        )
+    raise DataError(
+        f"this is not the data set that the run was started on: {what}",
+        hint="give the right one with --data, or start a new run from its weights: --set model.weights=CHECKPOINT",
+    )

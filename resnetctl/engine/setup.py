@@ -1,0 +1,124 @@
+"""Everything that a run needs before its first step: its folder and lock, its recipe, its data, and where it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetctl.data.dataset import Dataset, load_dataset, quarantined_samples
+from resnetctl.data.index import Index
+from resnetctl.distributed.group import ALONE, Group
+from resnetctl.engine.device import rank_device
+from resnetctl.engine.run_choice import RunChoice
+from resnetctl.errors import DataError, some
+from resnetctl.hardware import default_workers
+from resnetctl.recipe import Override, Recipe
+from resnetctl.runs.checkpoint import Checkpoint
+from resnetctl.runs.folder import Run, point_latest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What the command line asks for."""
+
+    data: Path
+    runs: Path
+    device: str
+    resume: bool
+    which: str | None
+    """With `resume`: a run's name or folder, or a checkpoint file; None: the latest run."""
+    name: str | None
+    recipe: str | None
+    """None: what suits the data set, or the resumed run's own."""
+    overrides: list[Override]
+    allow_changes: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSetup:
+    """What to train, on what, and from where: all that a rank needs."""
+
+    run: Run
+    recipe: Recipe
+    train: Index
+    val: Index | None
+    device: torch.device
+    workers: int
+    start: Checkpoint | None = None
+    """The checkpoint to go on from; None for a new run."""
+    group: Group = ALONE
+    """The ranks that train together; the first one alone writes into the run's folder."""
+    begun: Callable[[], None] = lambda: None
+    """To be called when all is built: from then on the run's folder stays, and `latest` leads to it."""
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append a line to the run's metrics, on the first rank."""
+        if self.group.is_first:
+            self.run.log(line)
+
+
+@contextmanager
+def set_up(
+    request: TrainRequest, group: Group, notice: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[RunSetup]:
+    """The run that `request` asks for, under its lock while inside; every rank of `group` must call this.
+
+    The first rank decides. What was newly made is removed again where the run ends before it has begun. Raises
+    ResnetctlError where the request cannot be met.
+    """
+    dataset = _same_dataset(request.data, group)
+    device = rank_device(request.device, group.world.local_rank, group.world.local_size)
+    # on several nodes any of them may have the first rank after a restart, and not each of them counts it
+    again = group.all_max([group.world.restarts])[0] > 0
+    launches = group.all_gather(group.world.launch) if again else []
+    with ExitStack() as lock, ExitStack() as undo:
+        run, recipe, start = None, None, None
+        if group.is_first:
+            choice = RunChoice(request, dataset, device, group, lock, undo, notice, warn)
+            run, recipe, start = choice.decide(launches)
+        run, recipe = group.broadcast((run, recipe))
+        start = _broadcast_checkpoint(group, start)
+        if group.is_first:
+            for split, count in dataset.quarantined.items():
+                names = some(quarantined_samples(dataset, split))
+                warn(f"{count:,} {split} images are in quarantine and left out: {names}")
+
+        def begun() -> None:
+            undo.pop_all()
+            if group.is_first:
+                point_latest(run.folder.parent, run)
+
+        workers = recipe.data.workers
+        yield RunSetup(
+            run=run,
+            recipe=recipe,
+            train=dataset.train(),
+            val=dataset.val() if dataset.val_images else None,
+            device=device,
+            workers=workers if workers >= 0 else default_workers(device.type, group.world.local_size),
+            start=start,
+            group=group,
+            begun=begun,
+        )
+
+
+def _same_dataset(root: Path, group: Group) -> Dataset:
+    """The data set in `root`; DataError where it is another one than the first rank's."""
+    dataset = load_dataset(root)
+    fingerprint = dataset.train().info.fingerprint
+    if group.broadcast(fingerprint) != fingerprint:
+        raise DataError("this rank's data root holds another data set than the first rank's")
+    return dataset
+
+
+def _broadcast_checkpoint(group: Group, start: Checkpoint | None) -> Checkpoint | None:
+    """The first rank's checkpoint, on every rank: the others need not see the runs' folder."""
+    metadata = group.broadcast(None if start is None else start.metadata)
+    if metadata is None:
+        return None
+    return Checkpoint(group.broadcast_tensors({} if start is None else start.tensors), metadata)

@@ -1,0 +1,58 @@
+"""What follows from the number of a step alone: its epoch, learning rate and resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnetctl.data.batches.order import epoch_end, total_steps
+from resnetctl.data.batches.resolution import size_at
+from resnetctl.engine.schedule import learning_rate
+from resnetctl.recipe import Recipe, effective_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """A run of `recipe` on `images` train images. Steps and epochs count from 0."""
+
+    recipe: Recipe
+    images: int
+
+    @property
+    def steps_planned(self) -> int:
+        """Steps of the whole run, which the schedule spans."""
+        t = self.recipe.train
+        return total_steps(t.epochs, self.images, t.global_batch)
+
+    @property
+    def steps(self) -> int:
+        """As `steps_planned`, or fewer where train.max_steps ends the run early."""
+        return min(self.steps_planned, self.recipe.train.max_steps or self.steps_planned)
+
+    def epoch(self, step: int) -> float:
+        """Epochs done before `step`."""
+        return step * self.recipe.train.global_batch / self.images
+
+    def epoch_of(self, step: int) -> tuple[int, int, int]:
+        """The epoch that the step before `step` belongs to, and the steps before and after it."""
+        batch = self.recipe.train.global_batch
+        epoch = max(0, (step - 1) * batch // self.images)
+        begin = epoch_end(epoch - 1, self.images, batch) if epoch else 0
+        return epoch, begin, epoch_end(epoch, self.images, batch)
+
+    def lr(self, step: int) -> float:
+        """The learning rate of `step`."""
+        per_epoch = self.images / self.recipe.train.global_batch
+        return learning_rate(step, self.steps_planned, per_epoch, effective_lr(self.recipe), self.recipe.schedule)
+
+    def size(self, step: int) -> int:
+        """The resolution of `step` in pixels."""
+        return size_at(step, self.images, self.recipe.data, self.recipe.train)
+
+    def evaluates_after(self, steps: int) -> bool:
+        """Whether the run is evaluated once `steps` steps are done."""
+        if steps in (0, self.steps):
+            return steps > 0
+        batch, every = self.recipe.train.global_batch, self.recipe.train.eval_every_epochs
+        # one step can end several epochs of a small data set
+        before, after = (steps - 1) * batch // self.images, steps * batch // self.images
+        return after // every > before // every

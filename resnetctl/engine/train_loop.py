@@ -1,0 +1,350 @@
+"""A whole run: steps, evaluations and checkpoints in their order, told as events.
+
+Where a run stands is its step. Everything else (epoch, learning rate, resolution, the next samples) follows from it,
+so a resumed run goes on to the same bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.train import TrainBatches, train_view
+from resnetctl.data.images.decoders import decoder_notes
+from resnetctl.engine.checkpoints import RunCheckpoints
+from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
+from resnetctl.engine.environment import changes, environment
+from resnetctl.engine.evaluate import Result, eval_batches, evaluate
+from resnetctl.engine.events import Evaluated, Event, Finished, Notice, RunningLoss, Started, Stepped
+from resnetctl.engine.meter import Meter, Timed
+from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.run_state import RunState
+from resnetctl.engine.setup import RunSetup
+from resnetctl.engine.signals import StopRequest
+from resnetctl.engine.timeline import Timeline
+from resnetctl.engine.trainer import Trainer
+from resnetctl.errors import DataError, ResnetctlError
+from resnetctl.files import trace
+from resnetctl.model.weights import load_weights
+from resnetctl.runs.commits import commits
+from resnetctl.runs.metadata import Evaluation
+
+_UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
+_FEW_UNREADABLE = 16
+_NAMED = 5  # unreadable images that are named one by one
+
+
+def train(setup: RunSetup, stop: StopRequest) -> Iterator[Event]:
+    """Train to the end, or until `stop` asks; the last event is Finished. Renderers decide what is shown.
+
+    Raises ResnetctlError where the loss is not finite, memory or disk run out, or the data are beyond use; the
+    checkpoints committed before stay as they are.
+    """
+    return _TrainLoop(setup, stop).run()
+
+
+class _TrainLoop:
+    """One rank's part of a run."""
+
+    def __init__(self, setup: RunSetup, stop: StopRequest) -> None:
+        self.setup, self.stop, self.recipe, self.group = setup, stop, setup.recipe, setup.group
+        self.timeline = Timeline(recipe=setup.recipe, images=len(setup.train))
+        self.precision = choose_precision(self.recipe.train.precision, setup.device)
+        self.micro_batch = choose_micro_batch(self.recipe, setup.device, self.group.size)
+        self.view = train_view(self.recipe, setup.train, self.micro_batch, self.group.rank, self.group.size)
+        self.batches = TrainBatches(self.view)
+        self.trainer = Trainer(self.recipe, len(setup.train.info.classes), setup.device, self.precision, self.group)
+        self.state = RunState()
+        self.meter = Meter()
+        self.stopping: int | None = None
+        """The signal that ends the run, once all ranks have agreed on it."""
+        self.unreadable_now: list[int] = []
+        """Found on this rank in the last step."""
+
+    def run(self) -> Iterator[Event]:
+        try:
+            yield from self._begin()
+            yield from self._loop()
+        except (RuntimeError, MemoryError) as error:
+            share = self.recipe.train.global_batch // self.group.size
+            size = self.timeline.size(self.state.step)
+            explained = out_of_memory(error, self.micro_batch, share, size)
+            if explained is None:
+                raise
+            raise explained from error
+        yield self._finished()
+
+    # --- the beginning ------------------------------------------------------------------------------------------
+
+    def _begin(self) -> Iterator[Event]:
+        """Take up a checkpoint, or starting weights; join the ranks; compile."""
+        here = environment(self.setup.device, self.precision, self.micro_batch, self.group, self.view.decoder)
+        for text in decoder_notes(self.recipe.data.decoder):
+            yield Notice(text=text)
+        if self.setup.start is None:
+            model = self.recipe.model
+            classes = len(self.setup.train.info.classes)
+            for text in load_weights(self.trainer.model, model.weights, model.arch, classes):
+                yield Notice(text=text)
+        else:
+            yield from self._resume(here)
+        why_not = compile_or_why_not(self.recipe.train.compile, self.setup.device)
+        self.trainer.spread(self.micro_batch, self.timeline.size(self.state.step))
+        if why_not is None:
+            self.trainer.compile()
+        elif why_not:
+            yield Notice(text=why_not)
+        self.checkpoints = RunCheckpoints(self.setup, self.timeline, self.state, self.trainer, self.meter, here)
+        self.stop.begun = True
+        self.setup.begun()
+        yield self._started(compiled=why_not is None)
+
+    def _resume(self, here: dict[str, str | int]) -> Iterator[Event]:
+        """Take up the checkpoint, and warn where the bits of the result will depend on it."""
+        start, run = self.setup.start, self.setup.run
+        assert start is not None
+        self.trainer.restore(start.tensors)
+        self.state = RunState.of(start.metadata)
+        if not self.group.is_first:
+            return
+        run.trim_metrics(self.state.step, evaluated=self.state.is_evaluated)
+        changed = changes(start.metadata.environment, here)
+        if changed and self.state.step < self.timeline.steps:
+            text = f"not bit-exact: the checkpoint was written with another {', '.join(changed)}"
+            yield Notice(text=text, is_warning=True)
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def _loop(self) -> Iterator[Event]:
+        parts = self.view.micro_batches
+        batches = load(
+            self.batches,
+            range(self.state.step * parts, self.timeline.steps * parts),
+            workers=self.setup.workers,
+            pin=self.setup.device.type == "cuda",
+            timeout=self.recipe.data.timeout_seconds,
+        )
+        self.meter.restart()
+        try:
+            while True:
+                yield from self.checkpoints.poll()
+                if self._evaluation_is_due():
+                    yield from self._evaluate()
+                save = yield from self._agree()
+                ends = self.state.step == self.timeline.steps or self.stopping is not None
+                if ends or save:
+                    yield from self._save()
+                if ends:
+                    break
+                yield from self._step(batches)
+            yield from self.checkpoints.wait()
+            self.group.all_max([0])  # until the first rank has saved, nobody leaves
+        except KeyboardInterrupt:
+            raise  # now, and not after the save that is under way
+        except BaseException:
+            if self.group.is_first:
+                self.checkpoints.wait()  # what is being saved was good
+            raise
+
+    def _agree(self) -> Generator[Event, None, bool]:
+        """Let all ranks know of one's signal, of images it could not read, and whether to save now."""
+        signal, save, unreadable = self.group.all_max(
+            [self.stop.signal or 0, self.group.is_first and self.checkpoints.are_due(), len(self.unreadable_now)]
+        )
+        self.stopping = signal or None
+        if unreadable:
+            found = [i for ranks in self.group.all_gather(self.unreadable_now) for i in ranks]
+            self.unreadable_now = []
+            yield from self._note_unreadable(found)
+        return bool(save)
+
+    def _step(self, batches: Iterator[Any]) -> Iterator[Event]:
+        t, step = self.recipe.train, self.state.step
+        lr = self.timeline.lr(step)
+        timed = Timed(batches)
+        self.unreadable_now = self.trainer.step(step, timed, self.view.micro_batches, lr)
+        trace(self._samples)
+        self.state.step = step = step + 1
+        self.meter.steps += 1
+        self.meter.waited += timed.seconds
+        loss = self._read_loss(lr) if step % t.loss_every == 0 or step == self.timeline.steps else None
+        yield self._stepped(loss, lr)
+        if t.running_loss_every:
+            yield from self._running_loss()
+
+    def _samples(self) -> str:
+        """What this rank sees in this step, a line for each micro-batch."""
+        lines = []
+        for n in range(self.view.micro_batches):
+            epoch, sample = self.batches.samples(self.state.step * self.view.micro_batches + n)
+            where = f"step {self.state.step} rank {self.group.rank} part {n}"
+            lines.append(f"{where} epochs {epoch.tolist()} samples {sample.tolist()}")
+        return "\n".join(lines)
+
+    def _save(self) -> Iterator[Event]:
+        if self.state.last_read != self.state.step and self.state.step:
+            self._check_finite(float(self.group.all_sum(self.trainer.loss_sum)))
+        yield from self.checkpoints.save()
+
+    # --- the loss -----------------------------------------------------------------------------------------------
+
+    def _read_loss(self, lr: float) -> float:
+        step = self.state.step
+        loss = self.trainer.take_loss(step - self.state.last_read)
+        self.state.last_read = step
+        self._check_finite(loss)
+        self.meter.close_window(self.recipe.train.global_batch)
+        self.setup.log(
+            {
+                "kind": "train",
+                "step": step,
+                "epoch": self.timeline.epoch(step),
+                "loss": loss,
+                "lr": lr,
+                "images_per_second": round(self.meter.images_per_second, 1),
+                "waiting": round(self.meter.waiting, 4),
+                "time": round(time.time(), 3),
+            }
+        )
+        return loss
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            newest = commits(self.setup.run.checkpoints)
+            kept = f"the checkpoint of step {newest[0].step} is kept" if newest else "no checkpoint was written yet"
+            raise ResnetctlError(
+                f"the loss is {loss} at step {self.state.step}: the run has diverged ({kept})",
+                hint="a smaller --lr or a longer warm-up (--set schedule.warmup_epochs=…) is the usual cure",
+            )
+
+    def _running_loss(self) -> Iterator[Event]:
+        every, step = self.recipe.train.running_loss_every, self.state.step
+        epoch, begin, end = self.timeline.epoch_of(step)
+        mini_batch = step - begin
+        if mini_batch % every == 0 and mini_batch:
+            yield RunningLoss(epoch=epoch + 1, mini_batch=mini_batch, loss=self.trainer.take_running_loss(every))
+        elif step == end:
+            self.trainer.take_running_loss(1)  # each epoch begins a new sum
+
+    def _note_unreadable(self, bad: list[int]) -> Iterator[Event]:
+        unreadable, images = self.state.unreadable, self.timeline.images
+        for i in bad:
+            if i not in unreadable:
+                unreadable.add(i)
+                if len(unreadable) <= _NAMED:
+                    yield Notice(text=f"cannot read {self.setup.train.name(i)}: another image took its place")
+        if len(unreadable) > max(_FEW_UNREADABLE, _UNREADABLE_SHARE * images):
+            raise DataError(
+                f"{len(unreadable)} of {images} images cannot be read",
+                hint="resnetctl verify lists them",
+            )
+
+    # --- evaluation ---------------------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        return (
+            self.setup.val is not None
+            and not self.state.is_evaluated
+            and self.timeline.evaluates_after(self.state.step)
+        )
+
+    def _evaluate(self) -> Iterator[Event]:
+        assert self.setup.val is not None
+        # new loader processes are forked: not while the saver's thread may hold a lock
+        yield from self.checkpoints.wait()
+        self.trainer.share_buffers()
+        events = evaluate(
+            self.trainer.in_use(),
+            eval_batches(self.recipe, self.setup.val, self.setup.device, self.group),
+            workers=self.setup.workers,
+            stopped=lambda: self.stop.signal is not None,
+            group=self.group,
+            timeout=self.recipe.data.timeout_seconds,
+        )
+        for event in events:
+            yield self._evaluated(event) if isinstance(event, Result) else event
+        self.meter.restart()
+
+    def _evaluated(self, result: Result) -> Evaluated:
+        """Note what was measured."""
+        step, epoch = self.state.step, self.timeline.epoch(self.state.step)
+        loss = result.loss if math.isfinite(result.loss) else None
+        measured = Evaluation(
+            step=step, epoch=epoch, top1=result.top1, top5=result.top5, loss=loss, images=result.images
+        )
+        self.state.history.append(measured)
+        times = {"seconds": round(result.seconds, 3), "time": round(time.time(), 3)}
+        self.setup.log({"kind": "eval", **vars(measured), **times})
+        return Evaluated(
+            step=step,
+            epoch=round(epoch) if step < self.timeline.steps_planned else self.recipe.train.epochs,
+            top1=result.top1,
+            top5=result.top5,
+            loss=result.loss,
+            images=result.images,
+            seconds=result.seconds,
+        )
+
+    # --- what is told -------------------------------------------------------------------------------------------
+
+    def _started(self, compiled: bool) -> Started:
+        setup, t = self.setup, self.recipe.train
+        return Started(
+            run=setup.run.folder,
+            recipe=self.recipe.name,
+            arch=self.recipe.model.arch,
+            device=str(setup.device) if self.group.size == 1 else setup.device.type,
+            precision=PRECISION_NAMES[self.precision],
+            compiled=compiled,
+            workers=setup.workers,
+            world_size=self.group.size,
+            global_batch=t.global_batch,
+            micro_batch=self.micro_batch,
+            train_images=self.timeline.images,
+            val_images=0 if setup.val is None else len(setup.val),
+            classes=len(setup.train.info.classes),
+            epochs=t.epochs,
+            steps=self.timeline.steps,
+            first_step=self.state.step,
+        )
+
+    def _stepped(self, loss: float | None, lr: float) -> Stepped:
+        t, step, steps = self.recipe.train, self.state.step, self.timeline.steps
+        _, begin, end = self.timeline.epoch_of(step)
+        rate, waiting = self.meter.so_far(t.global_batch)
+        return Stepped(
+            step=step,
+            steps=steps,
+            epoch=self.timeline.epoch(step),
+            epochs=t.epochs,
+            epoch_step=step - begin,
+            epoch_steps=min(end, steps) - begin,
+            loss=loss,
+            lr=lr,
+            size=self.timeline.size(step - 1),
+            images_per_second=rate,
+            waiting=waiting,
+            eta_seconds=(steps - step) * t.global_batch / rate if rate else math.inf,
+        )
+
+    def _finished(self) -> Finished:
+        state, meter = self.state, self.meter
+        last = state.history[-1] if state.history else None
+        return Finished(
+            run=self.setup.run.folder,
+            first_step=state.resumed_from or 0,
+            step=state.step,
+            steps=self.timeline.steps,
+            steps_planned=self.timeline.steps_planned,
+            top1=last.top1 if last else None,
+            top5=last.top5 if last else None,
+            seconds=time.perf_counter() - meter.began,
+            images_per_second=meter.total_steps * self.recipe.train.global_batch / max(meter.training_seconds, 1e-9),
+            waiting=meter.total_waited / max(meter.training_seconds, 1e-9),
+            checkpoint=self.checkpoints.newest,
+            unreadable=tuple(self.setup.train.name(i) for i in sorted(state.unreadable)),
+            stopped_by=self.stopping if state.step < self.timeline.steps else None,
+        )

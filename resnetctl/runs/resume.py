@@ -1,0 +1,53 @@
+"""Taking up a run's checkpoints: the one to go on from, and a new run that goes on from another's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from resnetctl.errors import CheckpointError, UsageError, printable
+from resnetctl.files import write_atomically
+from resnetctl.recipe import Recipe, recipe_to_toml
+from resnetctl.runs.checkpoint import Checkpoint, load_file, load_newest
+from resnetctl.runs.commits import Commit, commits, set_aside
+from resnetctl.runs.folder import Run, create_run
+
+
+def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Checkpoint:
+    """The checkpoint at `path`, or the newest of the run that is whole; damaged newer ones are set aside.
+
+    Call it under the run's lock. Raises CheckpointError where there is none to go on from.
+    """
+    if path is not None:
+        return load_file(path)
+    damaged: list[Commit] = []
+
+    def note(commit: Commit, error: CheckpointError) -> None:
+        damaged.append(commit)
+        warn(f"{error.message}; going on from the one before it")
+
+    _, checkpoint = load_newest(run.checkpoints, note)
+    for commit in damaged:
+        set_aside(commit)
+    return checkpoint
+
+
+def check_newest(run: Run, checkpoint: Checkpoint) -> None:
+    """Raises UsageError where the run has later checkpoints than this one, which going on would contradict."""
+    newest = next(iter(commits(run.checkpoints)), None)
+    step = checkpoint.metadata.step
+    if newest is not None and newest.step > step:
+        raise UsageError(
+            f"the run {printable(run.name)} has gone on from step {step:,} to {newest.step:,}",
+            hint="add --name NEW to go on from here in a run of its own",
+        )
+
+
+def branch(root: Path, run: Run, name: str, checkpoint: Checkpoint, recipe: Recipe) -> Run:
+    """A new run called `name` that goes on from `checkpoint`, with the metrics of `run` so far."""
+    new = create_run(root, name, recipe.name)
+    write_atomically(new.recipe, recipe_to_toml(recipe))
+    if run.metrics.exists():
+        shutil.copyfile(run.metrics, new.metrics)
+    return new
