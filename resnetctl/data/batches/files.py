@@ -16,6 +16,7 @@ from resnetctl.data.batches.batch import Batch, empty_images
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.images.orientation import orientation, turned
 from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,8 @@ class FileView:
     """How image files are looked at: as evaluation looks at a data set."""
 
     files: Sequence[str]
+    data: DataRecipe
     batch: int
-    resize: int
-    size: int
-    interpolation: str
 
 
 class FileBatches(Dataset[Batch]):
@@ -40,14 +39,14 @@ class FileBatches(Dataset[Batch]):
         return range(-(-len(self.view.files) // self.view.batch))
 
     def __getitem__(self, item: int) -> Batch:
-        view = self.view
+        view, data = self.view, self.view.data
         sample = range(item * view.batch, min((item + 1) * view.batch, len(view.files)))
-        images = empty_images(len(sample), view.size)
+        images = empty_images(len(sample), data.val_size)
         labels = torch.zeros(len(sample), dtype=torch.int64)
         unreadable = []
         for n, i in enumerate(sample):
             try:
-                images[n] = centre(read_upright(view.files[i]), view.resize, view.size, view.interpolation)
+                images[n] = centre(read_upright(view.files[i]), data.val_resize, data.val_size, data.interpolation)
             except DataError:
                 images[n] = 0
                 labels[n] = -1

@@ -11,10 +11,11 @@ from resnetctl.data.batches.loader import load
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
 from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe
 from tests.fixtures.imagenet_archives import jpeg
 from tests.fixtures.small_index import pictures, write_index
 
-LOOK = {"resize": 20, "size": 16, "interpolation": "bilinear"}
+LOOK = {"data": DataRecipe(val_resize=36, val_size=32)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -39,7 +40,7 @@ def test_what_cannot_be_read_is_marked(tmp_path):
     batch = FileBatches(FileView(files=[str(tmp_path / n) for n in names], batch=8, **LOOK))[0]
     assert batch.labels.tolist() == [-1, 0, -1, -1, -1]
     assert batch.unreadable.tolist() == [0, 2, 3, 4]
-    assert torch.equal(batch.images[1], centre(decode(jpeg(1)), 20, 16, "bilinear"))
+    assert torch.equal(batch.images[1], centre(decode(jpeg(1)), 36, 32, "bilinear"))
 
 
 @pytest.mark.parametrize(
