@@ -35,6 +35,24 @@ class ModelRecipe(Section):
     """Start each residual branch's last batch norm at zero, so that every block starts as the identity."""
     blurpool: bool = key(False)
     """Blur before each strided convolution that has 16 input channels or more."""
+    blurpool_max: bool = key(False)
+    """With blurpool: blur instead of the max-pool's stride too, as Composer does and FFCV does not."""
+    conv_init: str = key("fan-out", one_of("fan-out", "fan-in"))
+    """Convolutions start normal with deviation √(2 / fan) (He et al. 2015), the fan that of the outputs, as in
+    torchvision, or of the inputs, as in NVIDIA's examples and Composer."""
+    norm_init: str = key("ones", one_of("ones", "uniform"))
+    """Batch norms' weights start at one, or uniform from 0 to 1, as in Composer."""
+    head_init: str = key("uniform", one_of("uniform", "normal", "fan-in"))
+    """The last layer starts uniform, as torch.nn.Linear does; "normal": with deviation 0.01 and no bias (Goyal et al.
+    2017); or "fan-in": normal with deviation √(2 / inputs), as in Composer."""
+    head_bias: str = key("drawn", one_of("drawn", "-log-classes"))
+    """The last layer's bias: as head_init draws it, or the negative logarithm of the number of classes, at which
+    binary cross-entropy starts low."""
+
+    def _conflicts(self) -> list[tuple[str, str]]:
+        if self.blurpool_max and not self.blurpool:
+            return [("blurpool_max", "true needs model.blurpool = true")]
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

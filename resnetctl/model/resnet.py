@@ -6,6 +6,7 @@ parameters keep torchvision's names whatever the options.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,12 @@ from resnetctl.errors import UsageError, printable
 from resnetctl.recipe import ARCHITECTURES, ModelRecipe
 
 _MIN_BLUR_CHANNELS = 16
+
+
+def _kernel(channels: int, like: torch.Tensor) -> torch.Tensor:
+    """`[channels, 1, 3, 3]`, of the type and on the device of `like`."""
+    line = torch.tensor([1.0, 2.0, 1.0], dtype=like.dtype, device=like.device)
+    return (torch.outer(line, line) / 16).expand(channels, 1, 3, 3).contiguous()
 
 
 class BlurConv2d(nn.Conv2d):
@@ -40,9 +47,7 @@ class BlurConv2d(nn.Conv2d):
             device="meta",
         )
         new.weight, new.bias = conv.weight, conv.bias
-        line = torch.tensor([1.0, 2.0, 1.0], dtype=conv.weight.dtype, device=conv.weight.device)
-        kernel = (torch.outer(line, line) / 16).expand(conv.in_channels, 1, 3, 3).contiguous()
-        new.register_buffer("blur", kernel, persistent=False)
+        new.register_buffer("blur", _kernel(conv.in_channels, conv.weight), persistent=False)
         return new
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -55,11 +60,29 @@ class BlurConv2d(nn.Conv2d):
         return super().forward(blurred)
 
 
+class BlurMaxPool2d(nn.MaxPool2d):
+    """A strided max-pool whose maxima are taken at every pixel, then blurred, of which only every stride-th is kept."""
+
+    blur: torch.Tensor
+
+    @classmethod
+    def of(cls, pool: nn.MaxPool2d, channels: int, like: torch.Tensor) -> BlurMaxPool2d:
+        """The same pool of `channels` channels, its kernel of the type and on the device of `like`."""
+        new = cls(pool.kernel_size, stride=pool.stride, padding=pool.padding)
+        new.register_buffer("blur", _kernel(channels, like), persistent=False)
+        return new
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C, H / stride, W / stride]."""
+        maxima = functional.max_pool2d(input, self.kernel_size, stride=1, padding=self.padding)
+        return functional.conv2d(maxima, self.blur, stride=self.stride, padding=1, groups=input.shape[1])
+
+
 def build_model(model: ModelRecipe, classes: int) -> nn.Module:
     """A ResNet for [B, 3, H, W] images and `classes` outputs, drawn from torch's global generator on the CPU.
 
     With `blurpool` each convolution of stride above 1 and at least 16 input channels is blurred first, as in FFCV's and
-    Composer's recipes: all but the first one. The max-pool keeps its stride, as in FFCV's.
+    Composer's recipes: all but the first one. The max-pool keeps its stride, as in FFCV's, unless `blurpool_max`.
     """
     import torchvision
 
@@ -68,9 +91,30 @@ def build_model(model: ModelRecipe, classes: int) -> nn.Module:
     assert classes >= 1
     build = getattr(torchvision.models, model.arch)
     network: nn.Module = build(weights=None, num_classes=classes, zero_init_residual=model.zero_init_residual)
+    _draw_again(network, model)
     if model.blurpool:
         _blur_strided_convolutions(network)
+    if model.blurpool_max:
+        first: Any = network.conv1
+        network.maxpool = BlurMaxPool2d.of(network.maxpool, first.out_channels, first.weight)  # type: ignore[arg-type]
     return network
+
+
+@torch.no_grad()
+def _draw_again(network: nn.Module, model: ModelRecipe) -> None:
+    """What starts otherwise than in torchvision's model: zeros of `zero_init_residual` stay."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and model.conv_init == "fan-in":
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d) and model.norm_init == "uniform" and module.weight.any():
+            nn.init.uniform_(module.weight)
+        elif isinstance(module, nn.Linear) and model.head_init == "normal":
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and model.head_init == "fan-in":
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.Linear) and model.head_bias == "-log-classes":
+            nn.init.constant_(module.bias, -math.log(module.out_features))
 
 
 def _blur_strided_convolutions(network: nn.Module) -> None:

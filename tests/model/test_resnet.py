@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from resnetctl.model.resnet import BlurConv2d, build_model, is_plain, parameter_groups
+from resnetctl.model.resnet import BlurConv2d, BlurMaxPool2d, build_model, is_plain, parameter_groups
 from resnetctl.recipe import ARCHITECTURES, ModelRecipe
 
 
@@ -67,6 +67,19 @@ def test_the_blur_is_the_published_one(kernel: int, padding: int, size: int) -> 
     torch.testing.assert_close(BlurConv2d.of(conv)(x), conv(expected), rtol=1e-4, atol=1e-5)
 
 
+def test_the_max_pool_is_blurred_where_the_recipe_says_so() -> None:
+    network = drawn(ModelRecipe(arch="resnet18", blurpool=True, blurpool_max=True)).eval()
+    x = torch.randn(2, 64, 15, 15)
+    # as Composer's BlurMaxPool2d: maxima at every pixel, blurred, every second one kept
+    maxima = functional.pad(functional.max_pool2d(x, 3, stride=1, padding=1), (1, 1, 1, 1))
+    weights = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    expected = sum(weights[i][j] / 16 * maxima[:, :, i : i + 15, j : j + 15] for i in range(3) for j in range(3))
+    assert isinstance(network.maxpool, BlurMaxPool2d)
+    torch.testing.assert_close(network.maxpool(x), expected[:, :, ::2, ::2], rtol=1e-4, atol=1e-5)
+    plain = drawn(ModelRecipe(arch="resnet18"))
+    assert list(network.state_dict()) == list(plain.state_dict())
+
+
 def test_blurpool_is_less_sensitive_to_a_shift_by_one_pixel() -> None:
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(16, 16, 1, stride=2, bias=False)
@@ -96,6 +109,36 @@ def test_zero_initialised_residuals_start_as_the_identity() -> None:
     x = torch.randn(2, 256, 8, 8).relu()
     assert torch.equal(network.layer1[1](x), x)
     assert not torch.equal(drawn(ModelRecipe(zero_init_residual=False)).layer1[1](x), x)
+
+
+def test_convolutions_start_with_the_fan_of_their_inputs() -> None:
+    network = drawn(ModelRecipe(conv_init="fan-in"))
+    convolution = network.layer4[0].conv1  # 1024 channels to 512
+    assert float(convolution.weight.detach().std()) == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
+    assert float(drawn(ModelRecipe()).layer4[0].conv1.weight.detach().std()) == pytest.approx(
+        (2 / 512) ** 0.5, rel=0.02
+    )
+
+
+def test_batch_norms_start_uniform_but_for_those_at_zero() -> None:
+    network = drawn(ModelRecipe(norm_init="uniform"))
+    first, last = network.layer4[0].bn2.weight.detach(), network.layer4[0].bn3.weight
+    assert 0 <= float(first.min()) < 0.05
+    assert 0.95 < float(first.max()) <= 1
+    assert float(first.mean()) == pytest.approx(0.5, abs=0.05)
+    assert not last.any()
+    assert drawn(ModelRecipe(norm_init="uniform", zero_init_residual=False)).layer4[0].bn3.weight.all()
+
+
+def test_the_last_layer_starts_as_the_recipe_says() -> None:
+    normal = drawn(ModelRecipe(head_init="normal"), 1000).fc
+    assert float(normal.weight.detach().std()) == pytest.approx(0.01, rel=0.02)
+    assert not normal.bias.any()
+    fan_in = drawn(ModelRecipe(head_init="fan-in", head_bias="-log-classes"), 1000).fc
+    assert float(fan_in.weight.detach().std()) == pytest.approx((2 / 2048) ** 0.5, rel=0.02)
+    assert torch.equal(fan_in.bias, torch.full((1000,), -math.log(1000)))
+    plain = drawn(ModelRecipe(head_bias="-log-classes"), 1000).fc
+    assert torch.equal(plain.weight, drawn(ModelRecipe(), 1000).fc.weight)
 
 
 @pytest.mark.parametrize(
