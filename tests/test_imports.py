@@ -16,7 +16,7 @@ PACKAGE = Path(resnetctl.__file__).parent
 HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "onnx", "pyarrow")
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
-BASE = {"errors", "files", "progress", "hardware", "parallel", "download", "typed_json"}
+BASE = {"errors", "files", "progress", "units", "hardware", "parallel", "download", "typed_json"}
 RECIPE = {"recipe", "recipe_fields", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
@@ -24,6 +24,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "errors": set(),
     "progress": set(),
+    "units": set(),
     "files": {"errors"},
     "hardware": {"errors", "files"},
     "typed_json": {"errors"},
@@ -52,6 +53,7 @@ LIGHT = {
     "recipe_values",
     "files",
     "progress",
+    "units",
     "hardware",
     "typed_json",
 }

@@ -9,11 +9,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from resnetctl.cli.live import Bar, Field, Live
 from resnetctl.errors import Interrupted, ResnetctlError, printable
 from resnetctl.progress import Progress, silent
+from resnetctl.units import duration as duration
+from resnetctl.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +28,8 @@ _quiet = False
 _verbose = False
 _json = False
 
-_BAR_UPDATE_SECONDS = 0.1
+_live: Live | None = None
+"""The line that is being drawn now."""
 
 
 def configure(quiet: bool | None = None, verbose: bool | None = None, json: bool | None = None) -> None:
@@ -63,16 +67,40 @@ def err() -> "Console":
     return _console(True)
 
 
+def is_live(console: "Console") -> bool:
+    """Whether a line can be drawn again and again on `console`."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextmanager
+def live_line(console: "Console") -> Iterator[Live]:
+    """Yield the line that shows how far the work is; what this module says meanwhile stands above it."""
+    global _live
+    line = Live(console.file, lambda: console.width)
+    before, _live = _live, line
+    try:
+        yield line
+    finally:
+        line.close()
+        _live = before
+
+
+def say(text: str, style: str | None = None, *, to: "Console | None" = None) -> None:
+    """Write `text` on stderr, or another console, above the line that shows progress."""
+    with _live.paused() if _live else nullcontext():
+        (to or err()).print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
 def notice(text: str) -> None:
     """Say `text` on stderr unless `-q` was given."""
     if not _quiet:
-        err().print(text)
+        say(text)
 
 
 def verbose(text: str) -> None:
     """Say `text` on stderr where `-v` was given."""
     if _verbose:
-        err().print(text, style="dim")
+        say(text, "dim")
 
 
 def warn(text: str) -> None:
@@ -86,11 +114,11 @@ def show_error(error: ResnetctlError) -> None:
     With `--json` the error is a document on stdout too, unless the command has printed one already.
     """
     if isinstance(error, Interrupted):
-        err().print(error.message)
+        say(error.message)
     else:
         _labelled("error", "bold red", error.message)
     if error.hint:
-        err().print()
+        say("")
         _labelled("hint", "bold cyan", error.hint)
     if _json:
         print_document("error", {"message": error.message, "hint": error.hint, "exit_code": error.exit_code})
@@ -99,7 +127,8 @@ def show_error(error: ResnetctlError) -> None:
 def _labelled(label: str, style: str, text: str) -> None:
     from rich.text import Text
 
-    err().print(Text.assemble((f"{label}:", style), " ", text))
+    with _live.paused() if _live else nullcontext():
+        err().print(Text.assemble((f"{label}:", style), " ", text))
 
 
 def print_document(kind: str, fields: Mapping[str, Any]) -> None:
@@ -170,86 +199,34 @@ def _draw_table(columns: Sequence[str], cells: list[list[str]], right: list[bool
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Yield a `Progress` that draws a bar on a terminal's stderr, and elsewhere says a plain line now and then.
+    """Yield a `Progress` that draws a line on a terminal's stderr, and elsewhere says one now and then.
 
-    Every 10 seconds, or what RESNETCTL_PROGRESS_SECONDS says, and at the end. Nothing with `-q`.
+    Every 10 seconds, or what RESNETCTL_PROGRESS_SECONDS says, and at the end of each piece of work. Nothing with `-q`.
     """
     if _quiet:
         yield silent
-    elif err().is_terminal:
-        with _bars() as bars:
-            yield bars
-    else:
-        lines = _PlainProgress()
+        return
+    with live_line(err()) if is_live(err()) else nullcontext() as line:
+        told = _Told(line)
         try:
-            yield lines
+            yield told
         finally:
-            lines.finish()
+            told.finish()
 
 
 def progress_seconds() -> float:
-    """Seconds between two plain lines of progress."""
+    """Seconds between two lines of progress where they are not drawn over each other."""
     try:
         return max(0.0, float(os.environ.get("RESNETCTL_PROGRESS_SECONDS", "10")))
     except ValueError:
         return 10.0
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-    from rich.text import Text
+class _Told:
+    """Progress as it is told: drawn on `line`, or said every few seconds; the end of each piece of work stays."""
 
-    class Count(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(_count(int(task.completed), None if task.total is None else int(task.total)))
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(_rate(task.description, speed))
-
-    what_column = TextColumn("{task.description}", markup=False)
-    columns = (what_column, BarColumn(), Count(), Rate(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    next_update = 0.0
-    # the redirects would send a result printed meanwhile to stderr, and can deadlock a fork
-    with Bars(*columns, console=err(), redirect_stdout=False, redirect_stderr=False) as bars:
-
-        def update(what: str, done: int, total: int | None) -> None:
-            nonlocal next_update
-            now = time.monotonic()
-            if what not in tasks:
-                tasks[what] = bars.add_task(printable(what), total=total)
-            elif now < next_update and done != total:
-                return
-            next_update = now + _BAR_UPDATE_SECONDS
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield update
-
-
-def _count(done: int, total: int | None) -> str:
-    """Nothing for work that is not counted, such as a measurement."""
-    if total is None:
-        return f"{done:,}" if done else ""
-    return f"{done:,}/{total:,}"
-
-
-def _rate(what: str, speed: float | None) -> str:
-    """Images, or whatever is counted, a second; MB/s where `what` counts megabytes."""
-    if not speed:
-        return ""
-    if what.endswith("(MB)"):
-        return f"{speed:,.1f} MB/s" if speed < 9.95 else f"{speed:,.0f} MB/s"
-    return f"{speed:,.0f}/s"
-
-
-class _PlainProgress:
-    """Progress for a log file: one line every few seconds and one when a piece of work ends."""
-
-    def __init__(self) -> None:
+    def __init__(self, line: Live | None) -> None:
+        self._line = line
         self._interval = progress_seconds()
         self._what: str | None = None
         self._done = 0
@@ -260,11 +237,14 @@ class _PlainProgress:
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if what != self._what:
+        begins = what != self._what
+        if begins:
             self.finish()
             self._what, self._first, self._start, self._said, self._said_done = what, done, now, now, None
         self._done, self._total = done, total
-        if now - self._said >= self._interval:
+        if self._line is not None:
+            self._draw(self._line, now, at_once=begins)
+        elif now - self._said >= self._interval:
             self._say(now)
 
     def finish(self) -> None:
@@ -273,34 +253,44 @@ class _PlainProgress:
             self._say(time.monotonic())
         self._what = None
 
+    def _draw(self, line: Live, now: float, *, at_once: bool) -> None:
+        count, rate, time_left = self._facts(now)
+        parts: list[Field | Bar] = [
+            Field(printable(self._what), 2),
+            Field(count, 1),
+            Field(rate, 4),
+            Field(time_left, 0),
+        ]
+        if self._total:
+            parts.insert(1, Bar(self._done / self._total, 3))
+        line.draw(parts, now=at_once)
+
     def _say(self, now: float) -> None:
-        seconds = now - self._start
-        rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
-        parts = [_count(self._done, self._total), _rate(str(self._what), rate)]
-        if self._total is not None and rate and self._done < self._total:
-            parts.append(f"{duration((self._total - self._done) / rate)} left")
-        else:
-            parts.append(duration(seconds))
-        err().print(f"{printable(self._what)}: {', '.join(filter(None, parts))}")
+        say(f"{printable(self._what)}: {', '.join(filter(None, self._facts(now)))}")
         self._said, self._said_done = now, self._done
 
-
-def duration(seconds: float) -> str:
-    """`seconds` as people write it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    def _facts(self, now: float) -> tuple[str, str, str]:
+        """The count, the rate, and the time that is left or was taken."""
+        seconds = now - self._start
+        rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
+        if self._total is not None and rate and self._done < self._total:
+            time_left = f"{duration((self._total - self._done) / rate)} left"
+        else:
+            time_left = duration(seconds)
+        return _count(self._done, self._total), _rate(str(self._what), rate), time_left
 
 
-def size(count: float) -> str:
-    """`count` bytes in binary units: `512 B`, `3.2 MiB`, `137 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(count) < 1024 or unit == "TiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+def _count(done: int, total: int | None) -> str:
+    """Nothing for work that is not counted, such as a measurement."""
+    if total is None:
+        return f"{done:,}" if done else ""
+    return f"{done:,}/{total:,}"
+
+
+def _rate(what: str, speed: float) -> str:
+    """Images, or whatever is counted, a second; MB/s where `what` counts megabytes."""
+    if not speed:
+        return ""
+    if what.endswith("(MB)"):
+        return f"{speed:,.1f} MB/s" if speed < 9.95 else f"{speed:,.0f} MB/s"
+    return f"{speed:,.0f}/s"

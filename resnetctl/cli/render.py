@@ -1,13 +1,15 @@
-"""A run's events on a terminal (a live bar) or in a log (plain lines), on the console they are given."""
+"""A run's events on a terminal (a line drawn again and again) or in a log (a line now and then)."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from resnetctl.cli.console import is_live, live_line, say
+from resnetctl.cli.live import Bar, Field, Live
 from resnetctl.engine.events import (
     Evaluated,
     Evaluating,
@@ -19,7 +21,8 @@ from resnetctl.engine.events import (
     Started,
     Stepped,
 )
-from resnetctl.errors import printable
+from resnetctl.errors import counted, printable
+from resnetctl.units import duration, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,35 +32,130 @@ Render = Callable[[Event], None]
 
 @contextmanager
 def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float) -> Iterator[Render]:
-    """Show events on `console`: a live bar on a terminal, else at most one progress line in `seconds`."""
+    """Show events on `console`: on a line of their own on a terminal, else with a progress line every `seconds`."""
     if quiet:
         yield lambda event: None
-    elif console.is_terminal:
-        with _bar(console, verbose) as show:
-            yield show
+    elif is_live(console):
+        with live_line(console) as line:
+            yield _one_at_a_time(_draw(console, verbose, line))
     else:
-        yield _lines(console, verbose, seconds)
+        yield _one_at_a_time(_log(console, verbose, seconds))
 
 
-def _say(console: Console, text: str) -> None:
-    """A line of its own, whatever the console makes of markup: names from outside may look like it."""
-    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+def _one_at_a_time(show: Render) -> Render:
+    """`show` for a caller that a signal's handler may interrupt with an event of its own: that one comes after."""
+    waiting: list[Event] = []
+    busy = False
+
+    def in_turn(event: Event) -> None:
+        nonlocal busy
+        waiting.append(event)
+        if busy:
+            return
+        busy = True
+        try:
+            while waiting:
+                show(waiting.pop(0))
+        finally:
+            busy = False
+
+    return in_turn
 
 
-def clock(seconds: float) -> str:
-    """`1:02:03`, or `2:03` below an hour; `-:--` where it is not known."""
-    if not math.isfinite(seconds):
-        return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _draw(console: Console, verbose: bool, line: Live) -> Render:
+    status = _Status()
+
+    def show(event: Event) -> None:
+        before = status.doing
+        status.take(event)
+        text = _lasting(event, verbose)
+        if isinstance(event, Finished):
+            line.close()
+        if text is not None:
+            say(text, to=console)
+        if not isinstance(event, Finished):
+            line.draw(status.parts(), now=status.doing.split()[:1] != before.split()[:1])
+
+    return show
 
 
-def _count(n: int, noun: str, plural: str = "") -> str:
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+def _log(console: Console, verbose: bool, seconds: float) -> Render:
+    status, last = _Status(), -math.inf
+
+    def show(event: Event) -> None:
+        nonlocal last
+        status.take(event)
+        text = _lasting(event, verbose)
+        if text is None and time.monotonic() - last >= seconds:
+            text = status.line(event)
+            last = time.monotonic() if text is not None else last
+        if text is not None:
+            say(text, to=console)
+
+    return show
 
 
-def _text(event: Event, verbose: bool) -> str | None:
+class _Status:
+    """What is known of a run between its lasting lines."""
+
+    def __init__(self) -> None:
+        self.doing = "starting"
+        self.loss: float | None = None
+        self.at: Stepped | None = None
+
+    def take(self, event: Event) -> None:
+        """Note what `event` tells."""
+        if isinstance(event, Stepped):
+            self.at, self.doing = event, ""
+            self.loss = self.loss if event.loss is None else event.loss
+        elif isinstance(event, Evaluating):
+            self.doing = f"evaluating {event.images:,}/{event.total:,}"
+        elif isinstance(event, Evaluated):
+            self.doing = ""
+
+    def parts(self) -> Sequence[Field | Bar]:
+        """For a line on a terminal: the step and the time that is left stay longest."""
+        e = self.at
+        if e is None:
+            return [Field(self.doing, 0)]
+        rate = e.images_per_second
+        return [
+            Field(_epoch(e), 2),
+            Field(f"step {e.step:,}/{e.steps:,}", 0),
+            Bar(e.step / e.steps, 5),
+            Field(self.doing or f"loss {_loss(self.loss, 3)}", 3),
+            Field(f"lr {e.lr:.3g}", 7),
+            Field(f"{rate:,.0f} img/s" if rate else "", 4),
+            Field(f"wait {100 * e.waiting:.0f} %" if rate else "", 6),
+            Field(f"ETA {duration(e.eta_seconds)}" if rate else "", 0),
+        ]
+
+    def line(self, event: Event) -> str | None:
+        """For a log; None where nothing is worth a line."""
+        e = self.at
+        if isinstance(event, Evaluating):
+            return f"evaluating: {event.images:,}/{event.total:,} images"
+        if e is None or not isinstance(event, Stepped) or not e.images_per_second:
+            return None
+        return (
+            f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}  step {e.step:,}/{e.steps:,}  "
+            f"loss {_loss(self.loss, 4)}  lr {e.lr:.4g}  {e.images_per_second:,.0f} img/s  "
+            f"waiting {100 * e.waiting:.0f} %  {duration(e.eta_seconds)} left"
+        )
+
+
+def _loss(loss: float | None, digits: int) -> str:
+    return "-" if loss is None else f"{loss:.{digits}f}"
+
+
+def _epoch(e: Stepped) -> str:
+    return f"epoch {min(e.epochs, math.ceil(e.epoch)) or 1}/{e.epochs}"
+
+
+# --- lines that stay ------------------------------------------------------------------------------------------------
+
+
+def _lasting(event: Event, verbose: bool) -> str | None:
     """The lasting line for an event, the same on a terminal and in a log."""
     match event:
         case Started():
@@ -65,13 +163,12 @@ def _text(event: Event, verbose: bool) -> str | None:
         case Evaluated():
             return (
                 f"epoch {event.epoch:>3}  step {event.step:,}  top-1 {event.top1:.2f} %  top-5 {event.top5:.2f} %  "
-                f"val loss {event.loss:.4f}  ({event.images:,} images in {event.seconds:.1f} s)"
+                f"val loss {event.loss:.4f}  ({event.images:,} images in {duration(event.seconds)})"
             )
         case RunningLoss():
             return f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"
         case Saved() if verbose:
-            size = f"{event.bytes / 2**20:.0f} MiB in {event.seconds:.2f} s"
-            return f"saved step {event.step:,}: {size}, {printable(event.path)}"
+            return f"saved step {event.step:,}: {size(event.bytes)} in {event.seconds:.2f} s, {printable(event.path)}"
         case Notice():
             return f"warning: {printable(event.text)}" if event.is_warning else printable(event.text)
         case Finished():
@@ -84,11 +181,12 @@ def _started(e: Started) -> str:
     if e.global_batch != e.micro_batch * e.world_size:
         batch += f" (in parts of {e.micro_batch})"
     where = e.device if e.world_size == 1 else f"{e.world_size} × {e.device}"
+    classes = "1 class" if e.classes == 1 else f"{e.classes:,} classes"
     lines = [
         f"{e.arch} on {where}, {e.precision}{', compiled' if e.compiled else ''}, "
-        f"{_count(e.workers, 'loader worker')}; recipe {printable(e.recipe)}",
-        f"{e.train_images:,} train and {e.val_images:,} val images of {_count(e.classes, 'class', 'classes')}; "
-        f"{_count(e.epochs, 'epoch')}, {_count(e.steps, 'step')} of {batch} images",
+        f"{counted(e.workers, 'loader worker')}; recipe {printable(e.recipe)}",
+        f"{e.train_images:,} train and {e.val_images:,} val images of {classes}",
+        f"{counted(e.epochs, 'epoch')}, {counted(e.steps, 'step')} of {batch} images",
         f"run {printable(e.run)}",
     ]
     if 0 < e.first_step < e.steps:
@@ -103,11 +201,11 @@ def _finished(e: Finished) -> str:
     if e.stopped_by is not None:
         lines.append(f"stopped after step {e.step:,} of {e.steps:,}; saved in {printable(e.checkpoint)}")
     else:
-        lines.append(f"done: {_count(e.step, 'step')} in {clock(e.seconds)}")
+        lines.append(f"done: {counted(e.step, 'step')} in {duration(e.seconds)}")
     if e.images_per_second:
         lines[-1] += f" ({e.images_per_second:,.0f} img/s, {100 * e.waiting:.0f} % of it waiting for data)"
     if e.unreadable:
-        lines.append(f"{_count(len(e.unreadable), 'image')} could not be read and had substitutes:")
+        lines.append(f"{counted(len(e.unreadable), 'image')} could not be read and had substitutes:")
         lines += [f"  {printable(name)}" for name in e.unreadable[:20]]
         if len(e.unreadable) > 20:
             lines.append(f"  and {len(e.unreadable) - 20:,} more; resnetctl verify lists them all")
@@ -116,7 +214,7 @@ def _finished(e: Finished) -> str:
 
 def _nothing_left(e: Finished) -> str:
     name = printable(e.run.name)
-    text = f"the run {name} is complete: all {_count(e.step, 'step')} were done before"
+    text = f"the run {name} is complete: all {counted(e.step, 'step')} were done before"
     text += f", top-1 {e.top1:.2f} %" if e.top1 is not None else ""
     if e.steps < e.steps_planned:
         return f"{text}\nto go on to step {e.steps_planned:,}: resnetctl train --resume {name} --set train.max_steps=0"
@@ -124,100 +222,3 @@ def _nothing_left(e: Finished) -> str:
         f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with: "
         f"resnetctl train --resume {name} --allow-changes --epochs N"
     )
-
-
-def _lines(console: Console, verbose: bool, seconds: float) -> Render:
-    last = -math.inf
-    loss: float | None = None
-
-    def show(event: Event) -> None:
-        nonlocal last, loss
-        text = _text(event, verbose)
-        if text is not None:
-            _say(console, text)
-            return
-        if isinstance(event, Stepped):
-            loss = loss if event.loss is None else event.loss
-        now = time.monotonic()
-        if now - last < seconds:
-            return
-        if isinstance(event, Stepped) and event.images_per_second:
-            last = now
-            _say(
-                console,
-                f"epoch {min(event.epoch, event.epochs):.2f}/{event.epochs}  step {event.step:,}/{event.steps:,}  "
-                f"loss {_loss(loss, 4)}  lr {event.lr:.4g}  {event.images_per_second:,.0f} img/s  "
-                f"waiting {100 * event.waiting:.0f} %  {clock(event.eta_seconds)} left",
-            )
-        elif isinstance(event, Evaluating):
-            last = now
-            _say(console, f"evaluating: {event.images:,}/{event.total:,} images")
-
-    return show
-
-
-@contextmanager
-def _bar(console: Console, verbose: bool) -> Iterator[Render]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.text import Text
-
-    class Figures(TextColumn):
-        def render(self, task: Any) -> Text:
-            return Text(task.fields["figures"])
-
-    # the redirects would send a result to stderr, and a fork while they are live can deadlock
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        Figures(""),
-        TimeElapsedColumn(),
-        console=console,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        expand=True,
-        refresh_per_second=8,
-    ) as progress:
-        run = progress.add_task("starting", total=None, figures="")
-        evaluation: Any = None
-        loss: float | None = None
-
-        def show(event: Event) -> None:
-            nonlocal evaluation, loss
-            text = _text(event, verbose)
-            if text is not None:
-                if isinstance(event, Finished):
-                    progress.update(run, visible=event.first_step < event.steps)
-                    progress.stop()
-                _say(progress.console, text)
-            match event:
-                case Stepped():
-                    loss = loss if event.loss is None else event.loss
-                    progress.update(run, description=_where(event), total=event.steps, completed=event.step)
-                    progress.update(run, figures=_figures(event, loss))
-                case Evaluating():
-                    if evaluation is None:
-                        evaluation = progress.add_task("evaluating", total=event.total, figures="")
-                    progress.update(
-                        evaluation, completed=event.images, figures=f"{event.images:,}/{event.total:,} images"
-                    )
-                case Evaluated() if evaluation is not None:
-                    progress.remove_task(evaluation)
-                    evaluation = None
-
-        yield show
-
-
-def _loss(loss: float | None, digits: int) -> str:
-    return "-" if loss is None else f"{loss:.{digits}f}"
-
-
-def _where(e: Stepped) -> str:
-    epoch = min(e.epochs, math.ceil(e.epoch)) or 1
-    return f"epoch {epoch}/{e.epochs} step {e.epoch_step:,}/{e.epoch_steps:,}"
-
-
-def _figures(e: Stepped, loss: float | None) -> str:
-    parts = [f"loss {_loss(loss, 3)}", f"lr {e.lr:.3g}"]
-    if e.images_per_second:
-        parts += [f"{e.images_per_second:,.0f} img/s", f"wait {100 * e.waiting:.0f}%", f"ETA {clock(e.eta_seconds)}"]
-    return " ".join(parts)

@@ -266,18 +266,3 @@ def test_no_color(tmp_path):
     assert "\x1b[1;31merror:" in shown()
     assert "\x1b[3" not in shown(NO_COLOR="1")
     assert "1;31" not in shown(NO_COLOR="1")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.44, "0.4 s"), (9.96, "10 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_duration(seconds, text):
-    assert console.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (147 << 30, "147 GiB"), (5 << 50, "5120 TiB")]
-)
-def test_size(count, text):
-    assert console.size(count) == text

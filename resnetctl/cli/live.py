@@ -1,0 +1,121 @@
+"""The line at the bottom of a terminal that tells how far the work is, drawn again and again in its place."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, NamedTuple
+
+REDRAW_SECONDS = 0.1
+_BAR_MIN, _BAR_MAX = 8, 40
+_ERASE = "\r\x1b[J"  # to the end of the screen: a line that wrapped has several rows
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+RESTORE = _ERASE + _SHOW_CURSOR
+"""What leaves the terminal as it was, for a process that ends without closing its line."""
+
+
+class Field(NamedTuple):
+    """A part of the line."""
+
+    text: str
+    rank: int
+    """Where the terminal is narrow, the fields of the highest rank are left out first."""
+
+
+class Bar(NamedTuple):
+    """A part of the line that takes the columns that the others leave."""
+
+    share: float
+    """0 to 1."""
+    rank: int
+
+
+def fit(parts: Sequence[Field | Bar], width: int, *, colour: bool = False, ascii: bool = False) -> str:
+    """`parts` on one line of at most `width` columns; a text that alone is too long is cut."""
+    from rich.cells import cell_len, set_cell_size
+
+    def columns(kept: Sequence[Field | Bar]) -> int:
+        widths = [cell_len(part.text) if isinstance(part, Field) else _BAR_MIN for part in kept]
+        return sum(widths) + 2 * (len(kept) - 1)
+
+    kept = [part for part in parts if not isinstance(part, Field) or part.text]
+    while len(kept) > 1 and columns(kept) > width:
+        worst = max(part.rank for part in kept)
+        kept.remove(next(part for part in reversed(kept) if part.rank == worst))
+    bar_columns = min(_BAR_MAX, _BAR_MIN + width - columns(kept)) if kept else 0
+    texts = [
+        _bar(part.share, bar_columns, colour=colour, ascii=ascii)
+        if isinstance(part, Bar)
+        else part.text
+        if cell_len(part.text) <= width
+        else set_cell_size(part.text, width)
+        for part in kept
+    ]
+    return "  ".join(texts)
+
+
+def _bar(share: float, columns: int, *, colour: bool, ascii: bool) -> str:
+    done = round(max(0.0, min(1.0, share)) * columns)
+    full, empty = ("#", "-") if ascii else ("━", "━") if colour else ("━", " ")
+    if not colour:
+        return full * done + empty * (columns - done)
+    return f"\x1b[32m{full * done}\x1b[2;39m{empty * (columns - done)}\x1b[0m"
+
+
+class Live:
+    """One line at the bottom of a terminal.
+
+    The cursor waits at its beginning: if the window is made narrower and the terminal wraps the line, all of it still
+    lies after the cursor, and is erased before the next drawing.
+    """
+
+    def __init__(self, file: IO[str], width: Callable[[], int]) -> None:
+        self._file, self._width = file, width
+        self._colour = not os.environ.get("NO_COLOR")
+        self._ascii = not _can_write("━", file)
+        self._parts: Sequence[Field | Bar] = ()
+        self._next = 0.0
+        self._shown = False
+
+    def draw(self, parts: Sequence[Field | Bar], *, now: bool = False) -> None:
+        """Show `parts` in place of the line so far; often called, it draws ten times a second, or `now`."""
+        self._parts = parts
+        seconds = time.monotonic()
+        if now or seconds >= self._next:
+            self._next = seconds + REDRAW_SECONDS
+            self._write()
+
+    def _write(self) -> None:
+        # a full last column would leave some terminals in the next row
+        text = fit(self._parts, max(1, self._width() - 1), colour=self._colour, ascii=self._ascii)
+        self._file.write(f"{_ERASE if self._shown else _HIDE_CURSOR}{text}\r")
+        self._file.flush()
+        self._shown = True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the line away while something else is written, which then stands above it."""
+        shown = self._shown
+        if shown:
+            self._file.write(_ERASE)
+            self._file.flush()
+        try:
+            yield
+        finally:
+            if shown:
+                self._write()
+
+    def close(self) -> None:
+        """Take the line away and give the cursor back."""
+        if self._shown:
+            self._file.write(RESTORE)
+            self._file.flush()
+        self._parts, self._shown = (), False
+
+
+def _can_write(text: str, file: IO[str]) -> bool:
+    try:
+        text.encode(getattr(file, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
