@@ -201,31 +201,32 @@ def _build(
         except ValueError:
             problems.append((name, f"{show_value(about[name])} is not {kind_name(kinds(Recipe)[name])}"))
     if problems:
-        raise RecipeError(problems, hint="every value and what it means: resnetctl recipe show small")
+        raise RecipeError(problems, hint="every value and what it means: resnetctl recipe show small --toml")
     return Recipe(**texts, **sections, origins={key: origins.get(key, "default") for key in keys()})
 
 
 def _file_layers(name_or_path: str) -> list[_Layer]:
     """The file and all that it extends, the deepest first."""
     layers: list[_Layer] = []
-    wanted, folder = name_or_path, Path()
+    wanted, folder, needed_by = name_or_path, Path(), ""
     while True:
         is_path = wanted.endswith(".toml") or "/" in wanted
         path = folder / Path(wanted).expanduser() if is_path else _PRESETS / f"{wanted}.toml"
         if not is_path and wanted not in recipe_names():
             close = did_you_mean(wanted, recipe_names())
             raise UsageError(
-                f"no recipe is called {printable(wanted)}" + (f"; did you mean {close}?" if close else ""),
+                f"no recipe is called {printable(wanted)}{needed_by.rstrip(',')}"
+                + (f"; did you mean {close}?" if close else ""),
                 hint="resnetctl recipe list shows all; a file of your own is given as its path, ending in .toml",
             )
-        table = _read_toml(path)
+        table = _read_toml(path, needed_by)
         extends = table.pop("extends", None)
         layers.insert(0, _layer(table, path, path.name if is_path else f"recipe {wanted}"))
         if extends is None:
             return layers
         if not isinstance(extends, str) or len(layers) == _MAX_EXTENDS:
             raise UsageError(f"{printable(path)}: `extends` must name one recipe, at most {_MAX_EXTENDS} deep")
-        wanted, folder = extends, path.parent
+        wanted, folder, needed_by = extends, path.parent, f", which {printable(path)} extends,"
 
 
 def _layer(table: dict[str, Any], path: Path, origin: str) -> _Layer:
@@ -240,16 +241,19 @@ def _layer(table: dict[str, Any], path: Path, origin: str) -> _Layer:
     return _Layer(about, values, origin)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
     import tomllib
+
+    own = "resnetctl recipe list shows the built-in ones; resnetctl recipe new NAME --from RECIPE makes one of your own"
+    extended = "`extends` names a recipe of resnetctl recipe list, or a file by its path from the one that extends it"
 
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(
-            f"the recipe {printable(path)} cannot be read: {error.strerror}",
-            hint="resnetctl recipe list shows the built-in ones",
+            f"the recipe {printable(path)}{needed_by} cannot be read: {error.strerror}",
+            hint=extended if needed_by else own,
         ) from None
     if len(data) > _MAX_FILE_BYTES:
         raise UsageError(f"{printable(path)} is over 1 MiB, which no recipe is")
@@ -258,7 +262,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{printable(path)} is not TOML: {printable(error)}",
-            hint="a file to start from: resnetctl recipe show small --toml",
+            hint="a file to start from: resnetctl recipe new NAME --from RECIPE",
         ) from None
 
 

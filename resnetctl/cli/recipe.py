@@ -50,7 +50,9 @@ def list_(json: options.Json = False) -> None:
 def show(
     recipe: Name,
     set_: options.Set = None,
-    toml: Annotated[bool, typer.Option("--toml", help="Print it as a recipe file to start from.")] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print it as a recipe file, with what each value means.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Show every value of a recipe and where it came from."""
@@ -61,16 +63,16 @@ def show(
         load_recipe,
         parse_set,
         recipe_to_dict,
-        recipe_to_toml,
         value_of,
     )
+    from resnetctl.recipe_text import recipe_to_file
 
     if toml and json:
         raise typer.BadParameter("--toml and --json exclude each other")
     found = load_recipe(recipe, overrides=[parse_set(text) for text in set_ or []])
     effective = {"lr": effective_lr(found), "warmup_epochs": effective_warmup_epochs(found)}
     if toml:
-        console.out().print(recipe_to_toml(found), end="")
+        console.out().print(recipe_to_file(found), end="")
     elif json:
         values = recipe_to_dict(found)
         console.print_document("recipe show", {"recipe": values.pop("name"), **values, "effective": effective})
@@ -99,6 +101,41 @@ def _show(value: Any) -> str:
     from resnetctl.recipe_values import toml_value
 
     return value if isinstance(value, str) else toml_value(value)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new recipe's name, or its file's path.")],
+    from_: Annotated[
+        str,
+        typer.Option("--from", autocompletion=complete.recipes, help="The recipe to copy: a name, or a .toml file."),
+    ],
+    set_: options.Set = None,
+) -> None:
+    """Write a copy of a recipe to edit, with what each value means."""
+    import shlex
+    from dataclasses import replace
+    from pathlib import Path
+
+    from resnetctl.errors import UsageError, printable
+    from resnetctl.recipe import load_recipe, parse_set
+    from resnetctl.recipe_text import recipe_to_file
+
+    found = load_recipe(from_, overrides=[parse_set(text) for text in set_ or []])
+    path = Path(name if name.endswith(".toml") else f"{name}.toml")
+    if path.stem.startswith("."):
+        raise UsageError(f"{printable(name)!r} cannot be a recipe's name", hint="resnetctl recipe new mine --from fast")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(recipe_to_file(replace(found, name=path.stem)))
+    except FileExistsError:
+        raise UsageError(f"{printable(path)} is there already", hint="choose another name") from None
+    except OSError as error:
+        raise UsageError(
+            f"{printable(path)} cannot be written: {error.strerror}", hint="choose another place"
+        ) from None
+    console.out().print(printable(path))
+    console.notice(f"to train with it: resnetctl train --recipe {printable(shlex.quote(str(path)))}")
 
 
 @app.command()

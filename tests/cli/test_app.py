@@ -24,7 +24,7 @@ def test_help_names_every_command(cli):
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "recipe list", "recipe show", "recipe diff"])
+@pytest.mark.parametrize("command", [*COMMANDS, "recipe list", "recipe show", "recipe new", "recipe diff"])
 def test_every_command_has_help_with_the_common_options(cli, command):
     for flag in ("--help", "-h"):
         done = cli(*command.split(), flag)

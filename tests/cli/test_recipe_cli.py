@@ -49,6 +49,26 @@ def test_show_toml_is_a_recipe_file_to_start_from(cli: Cli, tmp_path: Path) -> N
     assert json.loads(same.stdout)["differences"] == [{"key": "train.seed", "a": 0, "b": 7}]
 
 
+def test_new_writes_a_copy_to_edit_and_says_how_to_use_it(cli: Cli, tmp_path: Path) -> None:
+    done = cli("recipe", "new", "my own", "--from", "fast", "--set", "train.epochs=32")
+    assert (done.returncode, done.stdout) == (0, "my own.toml\n")
+    assert "resnetctl train --recipe 'my own.toml'" in done.stderr
+    text = (tmp_path / "my own.toml").read_text()
+    assert "# Passes over the training data.\nepochs = 32\n" in text
+    shown = json.loads(cli("recipe", "show", "my own.toml", "--json").stdout)
+    assert (shown["recipe"], shown["published"]) == ("my own", "")
+    same = cli("recipe", "diff", "fast", "my own.toml", "--json")
+    assert [entry["key"] for entry in json.loads(same.stdout)["differences"]] == ["train.epochs"]
+
+
+def test_new_never_overwrites(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("precious")
+    done = cli("recipe", "new", "mine.toml", "--from", "small")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mine.toml is there already" in done.stderr
+    assert (tmp_path / "mine.toml").read_text() == "precious"
+
+
 def test_diff_shows_what_differs_and_only_that(cli: Cli) -> None:
     done = cli("recipe", "diff", "small", "fast")
     keys = [line.split()[0] for line in done.stdout.splitlines()[1:]]
@@ -68,6 +88,10 @@ def test_diff_shows_what_differs_and_only_that(cli: Cli) -> None:
         (["show", "fast", "--set", "train.epochs=x"], 2, "a whole number", "recipe show"),
         (["show", "fast", "--set", "train.epochs=0"], 2, "it must be from 1 to 100000 (from --set)", "recipe show"),
         (["show", "fast", "--toml", "--json"], 2, "exclude each other", "--help"),
+        (["new", "mine", "--from", "fst"], 2, "did you mean fast?", "recipe list"),
+        (["new", "mine"], 2, "--from", "--help"),
+        (["new", "", "--from", "fast"], 2, "cannot be a recipe's name", "recipe new"),
+        (["new", "none/mine", "--from", "fast"], 2, "cannot be written: No such file", "another place"),
         (["diff", "fast"], 2, "", "--help"),
         (["show", "[bold]x[/bold]"], 2, "[bold]x[/bold]", "recipe list"),
     ],
