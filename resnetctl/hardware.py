@@ -12,17 +12,19 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnetctl.cgroups import cpu_quota, memory_limit, read_file
+
 MAX_WORKERS_PER_DEVICE = 16
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OUR_CGROUPS = Path("/proc/self/cgroup")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _X86_ISA = "sse4_2 avx f16c fma avx2 avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 avx_vnni"
 _AMX_ISA = "amx_tile amx_int8 amx_bf16 amx_fp16"
 _ARM_ISA = "asimd fphp asimdhp asimddp i8mm bf16 sve sve2 sme"
@@ -74,80 +76,55 @@ class Space:
     free_bytes: int
 
 
-def default_workers(device_type: str, ranks: int = 1) -> int:
-    """Worker processes of each of `ranks` training processes on this machine.
+@dataclass(frozen=True, kw_only=True)
+class Usable:
+    """The logical cores that a process may run on, and how many of them at once its cgroup's `quota` allows."""
+
+    machine: str
+    cores: frozenset[int]
+    quota: int | None
+
+
+def default_workers(device_type: str, cores: int) -> int:
+    """Loader workers of a training process that has `cores` to itself.
 
     Beside an accelerator the cores have nothing else to do: one worker a core, up to 16. On the CPU they compute
     the model, which costs many times more than decoding does, so one worker for four cores keeps up.
     """
-    cores = max(1, usable_cores() // ranks)
     if device_type == "cpu":
-        return max(1, min(MAX_WORKERS_PER_DEVICE, cores // 4))
-    return min(MAX_WORKERS_PER_DEVICE, cores)
+        cores //= 4
+    return max(1, min(MAX_WORKERS_PER_DEVICE, cores))
 
 
 def usable_cores() -> int:
     """Logical cores that this process may use: its affinity, and the cgroup's quota rounded up."""
-    cores = len(_affinity())
-    quota = _cgroup_cpu_quota()
-    return max(1, min(cores, math.ceil(quota)) if quota is not None else cores)
+    here = usable()
+    return share_of(here, [here])
 
 
-def _affinity() -> set[int]:
+def usable() -> Usable:
+    """What this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
+        cores = frozenset(os.sched_getaffinity(0))
+    else:
+        cores = frozenset(range(os.cpu_count() or 1))
+    quota = cpu_quota()
+    return Usable(
+        machine=read_file(_BOOT) or socket.gethostname(), cores=cores, quota=None if quota is None else math.ceil(quota)
+    )
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+def share_of(own: Usable, ranks: Sequence[Usable]) -> int:
+    """Cores for one of `ranks`, `own`, at least 1: a core that several of them may run on is divided among those.
 
-
-def _cgroup_folders(controller: str, v1: bool) -> Iterator[Path]:
-    """This process's cgroup and its ancestors, as far as they are visible: a limit of any of them holds."""
-    for line in (_read(_OUR_CGROUPS) or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if v1 != (controller in controllers.split(",")) or (not v1 and controllers):
-            continue
-        for mount in (_CGROUPS / controllers, _CGROUPS / controller) if v1 else (_CGROUPS, _CGROUPS / "unified"):
-            folder = mount / path.lstrip("/")
-            yield from (f for f in (folder, *folder.parents) if f.is_relative_to(mount))
-
-
-def _cgroup_cpu_quota() -> float | None:
-    """Cores' worth of time that the cgroup may use; None where there is no limit."""
-    quotas = []
-    for folder in _cgroup_folders("cpu", v1=False):
-        quota, _, period = (_read(folder / "cpu.max") or "max").partition(" ")
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            quotas.append(int(quota) / int(period))
-    for folder in _cgroup_folders("cpu", v1=True):
-        quota = _read(folder / "cpu.cfs_quota_us") or "-1"
-        period = _read(folder / "cpu.cfs_period_us") or "0"
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            quotas.append(int(quota) / int(period))
-    return min(quotas, default=None)
-
-
-def _cgroup_memory() -> tuple[int | None, int]:
-    """The tightest memory limit in bytes (None: no limit) and what is in use under it, caches that can go left out."""
-    limit, used = None, 0
-    places = [(f, "memory.max", "memory.current", "inactive_file") for f in _cgroup_folders("memory", v1=False)]
-    places += [
-        (f, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        for f in _cgroup_folders("memory", v1=True)
-    ]
-    for folder, limit_name, used_name, cache_name in places:
-        value = _read(folder / limit_name) or "max"
-        if value.isdecimal() and int(value) < 1 << 60 and (limit is None or int(value) < limit):
-            limit = int(value)
-            cache = re.search(rf"^{cache_name} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
-            in_use = _read(folder / used_name) or "0"
-            used = int(in_use) - int(cache[1] if cache else 0) if in_use.isdecimal() else 0
-    return limit, max(0, used)
+    Under `srun` each rank has cores of its own, under torchrun all may run anywhere, and ranks bound to their GPU's
+    NUMA node share it with the others there. A quota is the whole container's, and divided among its machine's ranks.
+    """
+    here = [rank for rank in ranks if rank.machine == own.machine]
+    share = sum(1 / sum(core in rank.cores for rank in here) for core in own.cores)
+    if own.quota is not None:
+        share = min(share, own.quota / len(here))
+    return max(1, int(share + 1e-6))
 
 
 def cpu() -> Cpu:
@@ -171,7 +148,7 @@ def cpu() -> Cpu:
 def _cpuinfo() -> dict[str, str]:
     """The first processor of /proc/cpuinfo; on some Arm machines the model stands in a last block of its own."""
     facts: dict[str, str] = {}
-    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+    for line in (read_file(Path("/proc/cpuinfo")) or "").splitlines():
         key, colon, value = line.partition(":")
         if colon:
             facts.setdefault(key.strip(), value.strip())
@@ -182,7 +159,7 @@ def _physical_cores() -> int | None:
     found = set()
     for number in range(os.cpu_count() or 1):
         topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology")
-        pair = _read(topology / "physical_package_id"), _read(topology / "core_id")
+        pair = read_file(topology / "physical_package_id"), read_file(topology / "core_id")
         if None not in pair:
             found.add(pair)
     if found:
@@ -210,9 +187,9 @@ def memory() -> Memory:
     """Main memory."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = os.sysconf("SC_PHYS_PAGES") * page
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(Path("/proc/meminfo")) or "", re.MULTILINE)
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", read_file(Path("/proc/meminfo")) or "", re.MULTILINE)
     available = int(found[1]) * 1024 if found else total
-    limit, used = _cgroup_memory()
+    limit, used = memory_limit()
     if limit is not None and limit < total:
         return Memory(total_bytes=limit, available_bytes=min(available, max(0, limit - used)), limit_bytes=limit)
     return Memory(total_bytes=total, available_bytes=available, limit_bytes=None)
@@ -269,7 +246,9 @@ def accelerators() -> list[Accelerator]:
 
 
 def _nvidia_driver() -> str | None:
-    found = re.search(r"Kernel Module\D*?\s(\d+\.\d+(?:\.\d+)?)\s", _read(Path("/proc/driver/nvidia/version")) or "")
+    found = re.search(
+        r"Kernel Module\D*?\s(\d+\.\d+(?:\.\d+)?)\s", read_file(Path("/proc/driver/nvidia/version")) or ""
+    )
     if found:
         return found[1]
     answer = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
@@ -277,7 +256,7 @@ def _nvidia_driver() -> str | None:
 
 
 def _amd_driver() -> str | None:
-    return _read(Path("/sys/module/amdgpu/version"))
+    return read_file(Path("/sys/module/amdgpu/version"))
 
 
 def versions() -> dict[str, str | None]:

@@ -6,40 +6,20 @@ from resnetctl import hardware
 
 
 @pytest.fixture
-def cgroups(tmp_path, monkeypatch):
-    """Write `/proc/self/cgroup` and files below a `/sys/fs/cgroup` of our own."""
+def cores(monkeypatch):
+    """Let this process run on so many cores, under a quota."""
 
-    def write(ours: str, files: dict[str, str]) -> None:
-        (tmp_path / "self").write_text(ours)
-        for name, text in files.items():
-            path = tmp_path / "fs" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        monkeypatch.setattr(hardware, "_CGROUPS", tmp_path / "fs")
-        monkeypatch.setattr(hardware, "_OUR_CGROUPS", tmp_path / "self")
+    def allow(count: int, quota: float | None) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(count)), raising=False)
+        monkeypatch.setattr(hardware, "cpu_quota", lambda: quota)
 
-    return write
+    return allow
 
 
-def test_quota_of_cgroup_v2_rounds_up(cgroups, monkeypatch):
-    monkeypatch.setattr(hardware, "_affinity", lambda: set(range(16)))
-    cgroups("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "250000 100000\n"})
-    assert hardware.usable_cores() == 3
-
-
-def test_quota_of_cgroup_v1(cgroups, monkeypatch):
-    monkeypatch.setattr(hardware, "_affinity", lambda: set(range(16)))
-    files = {"cpu,cpuacct/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"}
-    cgroups("5:cpu,cpuacct:/docker/seen-from-outside\n0::/\n", files)
-    assert hardware.usable_cores() == 4
-
-
-def test_without_a_quota_affinity_counts(cgroups, monkeypatch):
-    monkeypatch.setattr(hardware, "_affinity", lambda: {3, 7})
-    cgroups("0::/\n", {"cpu.max": "max 100000\n"})
-    assert hardware.usable_cores() == 2
-    cgroups("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"})
-    assert hardware.usable_cores() == 2
+@pytest.mark.parametrize(("count", "quota", "usable"), [(16, 2.5, 3), (16, None, 16), (2, 4.0, 2), (16, 0.1, 1)])
+def test_usable_cores_follow_from_affinity_and_quota(cores, count, quota, usable):
+    cores(count, quota)
+    assert hardware.usable_cores() == usable
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
@@ -52,43 +32,45 @@ def test_affinity_of_this_process():
         os.sched_setaffinity(0, before)
 
 
-def test_memory_limit(cgroups):
-    cgroups(
-        "0::/x\n",
-        {
-            "x/memory.max": str(1 << 20),
-            "x/memory.current": str(3 << 18),
-            "x/memory.stat": "file 9\ninactive_file 262144\n",
-        },
-    )
-    memory = hardware.memory()
-    assert memory.limit_bytes == memory.total_bytes == 1 << 20
-    assert memory.available_bytes == (1 << 20) - (2 << 18)
+@pytest.mark.parametrize(
+    ("device", "cores", "workers"),
+    [("cpu", 2, 1), ("cpu", 32, 8), ("cuda", 1, 1), ("cuda", 8, 8), ("cuda", 64, 16)],
+)
+def test_default_workers(device, cores, workers):
+    assert hardware.default_workers(device, cores) == workers
 
 
-def test_no_memory_limit(cgroups):
-    cgroups("0::/\n3:memory:/\n", {"memory.max": "max\n", "memory/memory.limit_in_bytes": "9223372036854771712\n"})
-    memory = hardware.memory()
-    assert memory.limit_bytes is None
-    assert memory.total_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < memory.available_bytes <= memory.total_bytes
+def rank(cores: range, quota: int | None = None, machine: str = "a") -> hardware.Usable:
+    return hardware.Usable(machine=machine, cores=frozenset(cores), quota=quota)
+
+
+NODE = range(64)
+NUMA = [range(0, 32)] * 4 + [range(32, 64)] * 4
+TASKS = [range(12 * n, 12 * n + 12) for n in range(8)]
 
 
 @pytest.mark.parametrize(
-    ("cores", "device", "ranks", "workers"),
+    ("ranks", "workers"),
     [
-        (2, "cpu", 1, 1),
-        (32, "cpu", 1, 8),
-        (1, "cuda", 1, 1),
-        (8, "cuda", 1, 8),
-        (64, "cuda", 1, 16),
-        (64, "cuda", 8, 8),
-        (4, "cuda", 8, 1),
+        pytest.param([rank(NODE)], [16], id="64 cores, 1 GPU"),
+        pytest.param([rank(NODE)] * 8, [8] * 8, id="64 cores, 8 GPUs, under torchrun or --gpus"),
+        pytest.param([rank(mask) for mask in NUMA], [8] * 8, id="64 cores, 8 GPUs, bound to two NUMA nodes"),
+        pytest.param([rank(mask) for mask in TASKS], [12] * 8, id="srun --cpus-per-task 12"),
+        pytest.param([rank(range(12))] * 8, [1] * 8, id="one task's 12 cores for 8 ranks of torchrun"),
+        pytest.param([rank(range(4))] * 8, [1] * 8, id="fewer cores than ranks"),
+        pytest.param([rank(NODE), rank(NODE, machine="b")], [16, 16], id="one GPU on each of two machines"),
+        pytest.param([rank(range(8)), rank(range(4))], [6, 2], id="one's cores among the other's"),
+        pytest.param([rank(NODE, quota=16)] * 8, [2] * 8, id="a container of 16 cores on 64, 8 GPUs"),
+        pytest.param([rank(NODE, quota=16)], [16], id="a container of 16 cores on 64, 1 GPU"),
     ],
 )
-def test_default_workers(monkeypatch, cores, device, ranks, workers):
-    monkeypatch.setattr(hardware, "usable_cores", lambda: cores)
-    assert hardware.default_workers(device, ranks) == workers
+def test_ranks_divide_the_cores_that_they_share(ranks, workers):
+    assert [hardware.default_workers("cuda", hardware.share_of(rank, ranks)) for rank in ranks] == workers
+
+
+def test_ranks_of_one_machine_know_each_other():
+    assert hardware.usable() == hardware.usable()
+    assert hardware.usable().machine
 
 
 def test_space_of_a_path_that_is_not_there(tmp_path):

@@ -16,7 +16,7 @@ PACKAGE = Path(resnetctl.__file__).parent
 HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "onnx", "pyarrow")
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
-BASE = {"errors", "files", "progress", "units", "hardware", "parallel", "download", "typed_json"}
+BASE = {"cgroups", "errors", "files", "progress", "units", "hardware", "parallel", "download", "typed_json"}
 RECIPE = {"recipe", "recipe_fields", "recipe_text", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
@@ -26,7 +26,8 @@ ALLOWED = {
     "progress": set(),
     "units": set(),
     "files": {"errors"},
-    "hardware": {"errors", "files"},
+    "cgroups": set(),
+    "hardware": {"cgroups", "errors", "files"},
     "typed_json": {"errors"},
     "parallel": {"errors"},
     "download": {"errors", "files", "progress"},
@@ -45,6 +46,7 @@ ALLOWED = {
 # The rooms of `data`, in the order of a sample's way: each may import those before it, and what lies at data's top.
 DATA_ROOMS = ("archives", "imagenet", "images", "sources", "batches", "copies")
 LIGHT = {
+    "cgroups",
     "__init__",
     "__main__",
     "cli",

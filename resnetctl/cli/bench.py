@@ -47,12 +47,12 @@ def bench(
     from resnetctl.engine import bench as engine
     from resnetctl.engine.device import choose_device
     from resnetctl.engine.micro_batch import choose_micro_batch
-    from resnetctl.hardware import default_workers
+    from resnetctl.hardware import default_workers, usable_cores
 
     dataset = load_dataset(data)
     index = dataset.train()
     chosen = choose_device(device)
-    number = workers if workers is not None else default_workers(chosen.type)
+    number = workers if workers is not None else default_workers(chosen.type, usable_cores())
     plan = suitable(recipe, settings or [], batch_size, dataset)
     found: dict[str, Any] = {}
     with console.progress() as progress:

@@ -36,7 +36,7 @@ def eval_(
     from resnetctl.data.dataset import load_dataset
     from resnetctl.engine.device import choose_device
     from resnetctl.engine.evaluate import Result, evaluate_checkpoint
-    from resnetctl.hardware import default_workers
+    from resnetctl.hardware import default_workers, usable_cores
     from resnetctl.runs.checkpoint import find_checkpoint
 
     path, checkpoint = find_checkpoint(runs, which, console.warn)
@@ -48,7 +48,7 @@ def eval_(
             f"{len(index):,}",
         )
     chosen = choose_device(device)
-    number = workers if workers is not None else default_workers(chosen.type)
+    number = workers if workers is not None else default_workers(chosen.type, usable_cores())
     result = None
     with console.progress() as progress:
         for event in evaluate_checkpoint(checkpoint, index, device=chosen, workers=number, notice=console.notice):

@@ -33,7 +33,7 @@ def info(
         "runs": str(runs),
         "disks": {"data": asdict(hardware.space(data)), "runs": asdict(hardware.space(runs))},
         "device": default,
-        "workers": hardware.default_workers(default),
+        "workers": hardware.default_workers(default, hardware.usable_cores()),
     }
     if as_json:
         console.print_document("info", facts)

@@ -13,10 +13,10 @@ import torch
 from resnetctl.data.dataset import Dataset, load_dataset, quarantined_samples
 from resnetctl.data.index import Index
 from resnetctl.distributed.group import ALONE, Group
-from resnetctl.engine.device import rank_device
+from resnetctl.engine.device import limit_compile_processes, rank_device
 from resnetctl.engine.run_choice import RunChoice
 from resnetctl.errors import DataError, some
-from resnetctl.hardware import default_workers
+from resnetctl.hardware import default_workers, share_of, usable
 from resnetctl.recipe import Override, Recipe
 from resnetctl.runs.checkpoint import Checkpoint
 from resnetctl.runs.folder import Run, point_latest
@@ -94,13 +94,15 @@ def set_up(
                 point_latest(run.folder.parent, run)
 
         workers = recipe.data.workers
+        cores = share_of(usable(), group.all_gather(usable()))
+        limit_compile_processes(cores)
         yield RunSetup(
             run=run,
             recipe=recipe,
             train=dataset.train(),
             val=dataset.val() if dataset.val_images else None,
             device=device,
-            workers=workers if workers >= 0 else default_workers(device.type, group.world.local_size),
+            workers=workers if workers >= 0 else default_workers(device.type, cores),
             start=start,
             group=group,
             begun=begun,

@@ -196,9 +196,9 @@ def bandwidth(device: torch.device) -> dict[str, float]:
 def with_jpegs(root: Path, device: torch.device, batch: int, seconds: float) -> dict[str, float]:
     """Our loader and step together, as `resnetctl train` has them, from the JPEGs of a data root."""
     from resnetctl.data.index import Index, index_path
-    from resnetctl.hardware import default_workers
+    from resnetctl.hardware import default_workers, usable_cores
 
-    workers = default_workers(device.type)
+    workers = default_workers(device.type, usable_cores())
     found = measure_train(
         bench_recipe(batch, SIZE), Index(index_path(root, "train")), device=device, workers=workers, seconds=seconds
     )
