@@ -89,8 +89,11 @@ class DataRecipe(Section):
     """Subtracted from red, green, blue in [0, 1]; ImageNet's, as in torchvision's presets."""
     std: tuple[float, float, float] = key((0.229, 0.224, 0.225), each(0.001, 10, "three numbers from 0.001 to 10"))
     """Red, green, blue are divided by this, in units of [0, 1]."""
-    decoder: str = key("auto", one_of("auto", "nvimgcodec", "torchcodec", "torchvision", "pillow"), resume="free")
-    """What decodes images, all to the same pixels; "auto": the first of the others that runs here."""
+    decoder: str = key(
+        "auto", one_of("auto", "nvimgcodec", "torchcodec", "torchvision", "pillow", "cuda"), resume="free"
+    )
+    """What decodes images; "auto": the first of the others that runs here, all to the same pixels. "cuda": training's
+    JPEGs by the GPU, for fewer than about 4 cores a GPU; its pixels differ a little."""
     workers: int = key(-1, between(-1, 1024), resume="free")
     """Loader processes; -1: chosen from the machine, 0: none. It never changes a result."""
     timeout_seconds: int = key(300, between(0, 86_400), resume="free")

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnetctl.data.batches.batch import Batch
-from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.encoded import load_train
 from resnetctl.data.batches.train import TrainBatches, TrainView, train_view
 from resnetctl.data.images.decode import decode
 from resnetctl.data.index import Index
@@ -111,9 +111,9 @@ def windows(go: Callable[[], int], finish: Callable[[], None], seconds: float) -
     return Rate(median=statistics.median(rates), low=min(rates), high=max(rates), images=total)
 
 
-def _endless(view: TrainView, workers: int, pin: bool) -> Iterator[Batch]:
+def _endless(view: TrainView, workers: int, device: torch.device) -> Iterator[Batch]:
     """Batches without end."""
-    return load(TrainBatches(view), itertools.count(), workers=workers, pin=pin)
+    return load_train(TrainBatches(view), itertools.count(), device=device, workers=workers)
 
 
 def measure_loader(
@@ -123,7 +123,7 @@ def measure_loader(
     size = recipe.data.train_size
     view = train_view(at_size(change_recipe(recipe, _batch(batch)), size), index, batch)
     bound = _decoding_rate(index) * max(1, workers)
-    batches = _endless(view, workers, pin=False)
+    batches = _endless(view, workers, torch.device("cuda" if view.decoder == "cuda" else "cpu"))
     progress("loader", 0, None)
     try:
         for _ in range(2 * workers + 1):  # what is fetched ahead
@@ -220,7 +220,7 @@ def measure_train(
     recipe = at_size(change_recipe(recipe, _batch(micro_batch)), size)
     precision = choose_precision(recipe.train.precision, device)
     trainer = _trainer(recipe, len(index.info.classes), device, precision)
-    batches = _endless(train_view(recipe, index, micro_batch), workers, pin=device.type == "cuda")
+    batches = _endless(train_view(recipe, index, micro_batch), workers, device)
     timed = Timed(batches)
 
     def step() -> int:

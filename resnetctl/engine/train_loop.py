@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.encoded import load_train
 from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.images.decoders import decoder_notes
 from resnetctl.engine.checkpoints import RunCheckpoints
@@ -120,11 +120,11 @@ class _TrainLoop:
 
     def _loop(self) -> Iterator[Event]:
         parts = self.view.micro_batches
-        batches = load(
+        batches = load_train(
             self.batches,
             range(self.state.step * parts, self.timeline.steps * parts),
+            device=self.setup.device,
             workers=self.setup.workers,
-            pin=self.setup.device.type == "cuda",
             timeout=self.recipe.data.timeout_seconds,
         )
         self.meter.restart()

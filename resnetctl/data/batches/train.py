@@ -106,19 +106,26 @@ class TrainBatches(Dataset[Batch]):
         labels = index.label[sample].astype(np.int64)
         unreadable: list[int] = []
         for n in range(len(sample)):
-            box, flip = draws.box[n], draws.flip[n]
-            pixels, used, cut = self._readable(int(epoch[n]), int(sample[n]), box, unreadable)
+            images[n], used = self._crop(
+                int(epoch[n]), int(sample[n]), draws.box[n], bool(draws.flip[n]), size, unreadable
+            )
             labels[n] = index.label[used]
-            if not cut:
-                h, w = pixels.shape[1:]
-                if used != sample[n] or (h, w) != (index.height[used], index.width[used]):
-                    again = self._draw(epoch[n : n + 1], sample[n : n + 1], np.array([h]), np.array([w]))
-                    box, flip = again.box[0], again.flip[0]
-                top, left, height, width = box.tolist()
-                pixels = pixels[:, top : top + height, left : left + width]
-            crop = resize(pixels, size, size, view.data.interpolation)
-            images[n] = crop.flip(2) if flip else crop
         return Batch(images, torch.from_numpy(labels), torch.tensor(unreadable, dtype=torch.int64))
+
+    def _crop(
+        self, epoch: int, sample: int, box: np.ndarray, flip: bool, size: int, unreadable: list[int]
+    ) -> tuple[torch.Tensor, int]:
+        """(`[3, size, size] uint8`, whose picture it is)."""
+        pixels, used, cut = self._readable(epoch, sample, box, unreadable)
+        if not cut:
+            h, w = pixels.shape[1:]
+            if used != sample or (h, w) != (self.index.height[used], self.index.width[used]):
+                again = self._draw(np.array([epoch]), np.array([sample]), np.array([h]), np.array([w]))
+                box, flip = again.box[0], bool(again.flip[0])
+            top, left, height, width = box.tolist()
+            pixels = pixels[:, top : top + height, left : left + width]
+        crop = resize(pixels, size, size, self.view.data.interpolation)
+        return crop.flip(2) if flip else crop, used
 
     def _draw(self, epoch: np.ndarray, sample: np.ndarray, height: np.ndarray, width: np.ndarray) -> Any:
         view = self.view

@@ -100,9 +100,11 @@ def choose_decoder(wanted: str) -> str:
     if wanted == "auto":
         return first_whole() if nvimgcodec.why_not() else "nvimgcodec"
     why_not, hint = nvimgcodec.why_not(), "pip install -U 'resnetctl[nvimgcodec]', or --set data.decoder=auto"
-    if wanted in WHOLE:
-        loaded = _load(wanted)
+    if wanted in (*WHOLE, "cuda"):
+        loaded = _load("torchcodec" if wanted == "cuda" else wanted)
         why_not, hint = loaded if isinstance(loaded, str) else None, "--set data.decoder=auto"
+        if wanted == "cuda" and not torch.cuda.is_available():
+            why_not = "there is no CUDA device"
     if why_not:
         raise UsageError(f"data.decoder is {wanted}, which cannot be used here: {why_not}", hint=hint)
     return wanted
@@ -110,7 +112,9 @@ def choose_decoder(wanted: str) -> str:
 
 def with_version(decoder: str) -> str:
     """`decoder` and its version, "torchcodec 0.17.0": what the bits of a result may depend on."""
-    return f"{decoder} {nvimgcodec.version() if decoder == 'nvimgcodec' else version(decoder)}"
+    if decoder == "nvimgcodec":
+        return f"{decoder} {nvimgcodec.version()}"
+    return f"{decoder} {version('torchcodec' if decoder == 'cuda' else decoder)}"
 
 
 def decoder_notes(wanted: str) -> list[str]:

@@ -91,6 +91,12 @@ def test_nvimgcodec_that_is_too_old_is_left_aside_and_said(monkeypatch):
         nvimgcodec.why_not.cache_clear()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_without_a_gpu_it_cannot_be_chosen():
+    with pytest.raises(UsageError, match="no CUDA device"):
+        choose_decoder("cuda")
+
+
 WITHOUT = """
 import importlib.abc, sys
 
