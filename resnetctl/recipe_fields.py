@@ -66,7 +66,11 @@ class DataRecipe(Section):
     train_size_ramp: tuple[float, float] = key(
         (0.73, 0.85), rising(0.0, 1.0, "two fractions of the run, 0 <= start <= end <= 1")
     )
-    """Fractions of the run between which the resolution grows (rounded to a multiple of 32 in between)."""
+    """Fractions of the run between which the resolution grows."""
+    train_size_ramp_shift: float = key(0.0, between(-1000.0, 1000.0))
+    """Epochs by which both ends of the ramp come later; below 0: sooner."""
+    train_size_multiple: int = key(32, between(1, 1024))
+    """While it grows, the resolution is rounded to a multiple of so many pixels."""
     crop_scale: tuple[float, float] = key(
         (0.08, 1.0), rising(0.001, 1.0, "two fractions of the area, 0.001 <= smallest <= largest <= 1")
     )

@@ -206,7 +206,7 @@ def _training_seconds(recipe: Recipe, images: int, rate: float, rate_at_start: f
     slope = 0.0 if start == d.train_size else (1 / rate - 1 / rate_at_start) / (d.train_size**2 - start**2)
     seconds = 0.0
     for epoch in range(t.epochs):
-        size = train_size(epoch, t.epochs, d.train_size, d.train_size_start, d.train_size_ramp)
+        size = train_size(epoch, d, t)
         seconds += images * (1 / rate - slope * (d.train_size**2 - size**2))
     return seconds
 

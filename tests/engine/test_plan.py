@@ -27,7 +27,7 @@ def test_time_of_a_run_with_growing_resolution():
     recipe = load_recipe("fast")
     # as if the time of an image were its pixels in microseconds
     rates = {size: 1e6 / size**2 for size in (160, 192)}
-    sizes = [train_size(e, 16, 192, 160, recipe.data.train_size_ramp) for e in range(16)]
+    sizes = [train_size(e, recipe.data, recipe.train) for e in range(16)]
     assert set(sizes) == {160, 192}
     expected = sum(1000 * size**2 * 1e-6 for size in sizes)
     assert plan._training_seconds(recipe, 1000, rates[192], rates[160]) == pytest.approx(expected)

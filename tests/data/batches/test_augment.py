@@ -9,7 +9,6 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
 from resnetctl.data.batches.augment import draw
-from resnetctl.data.batches.resolution import train_size
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 N = 20_000
@@ -104,32 +103,6 @@ def test_flips_have_their_share(share):
     if 0 < share < 1:  # a flip tells nothing of the box
         box = draws(N, 30, 30, hflip=share).box
         assert abs(np.corrcoef(flip, box[:, 1])[0, 1]) < 0.025
-
-
-def published_size(epoch, first, last, low, high):
-    """The rule of train_imagenet.py of ffcv-imagenet, with its ramp in epochs."""
-    if epoch <= first:
-        return low
-    if epoch >= last:
-        return high
-    return int(np.round(np.interp(epoch, [first, last], [low, high]) / 32)) * 32
-
-
-@pytest.mark.parametrize(("epochs", "first", "last"), [(16, 11, 13), (24, 17, 20), (40, 29, 34), (88, 65, 76)])
-@pytest.mark.parametrize(("low", "high"), [(160, 192), (128, 224)])
-def test_the_resolution_rises_as_published(epochs, first, last, low, high):
-    ramp = (first / epochs, last / epochs)
-    for epoch in range(epochs):
-        assert train_size(epoch, epochs, high, low, ramp) == published_size(epoch, first, last, low, high)
-
-
-def test_the_resolution_stretches_with_the_epochs():
-    ramp = (0.6875, 0.8125)
-    assert [train_size(e, 18, 192, 160, ramp) for e in range(11, 16)] == [160, 160, 160, 192, 192]
-    assert [train_size(e, 18, 192, 0, ramp) for e in (0, 17)] == [192, 192]
-    assert [train_size(e, 18, 192, 192, ramp) for e in (0, 17)] == [192, 192]
-    assert train_size(0, 1, 192, 160, ramp) == 160
-    assert {train_size(e, 100, 224, 100, (0.0, 1.0)) for e in range(101)} == {100, 128, 160, 192, 224}
 
 
 def test_our_boxes_never_change():
