@@ -8,7 +8,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from resnetctl import __version__
-from resnetctl.cli import bench, checkpoint, completion, console, eval, help, info, plan, prepare, recipe, train, verify
+from resnetctl.cli import (
+    bench,
+    checkpoint,
+    completion,
+    console,
+    eval,
+    help,
+    info,
+    plan,
+    predict,
+    prepare,
+    recipe,
+    train,
+    verify,
+)
 from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError, NoSuchOption, WrongCommandLine
 from resnetctl.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ResnetctlError, UsageError, printable
 
@@ -30,6 +44,7 @@ app.command("prepare", rich_help_panel="Data")(prepare.prepare)
 app.command("verify", rich_help_panel="Data")(verify.verify)
 app.command("train", rich_help_panel="Training")(train.train)
 app.command("eval", rich_help_panel="Training")(eval.eval_)
+app.command("predict", rich_help_panel="Training")(predict.predict)
 app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
 app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
 app.command("plan", rich_help_panel="This machine")(plan.plan)

@@ -64,7 +64,7 @@ def eval_(
 
 
 def _show(result: "Result", path: Path, quarantined: int, as_json: bool) -> None:
-    from resnetctl.engine.evaluate import wilson_interval
+    from resnetctl.suites.statistics import wilson_interval
 
     intervals = [wilson_interval(n, result.images) for n in (result.correct1, result.correct5)]
     if as_json:

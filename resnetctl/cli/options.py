@@ -77,3 +77,15 @@ Workers = Annotated[
         help="Processes that read and decode images; 0: none, all in the main one.",
     ),
 ]
+Best = Annotated[
+    bool, typer.Option("--best", help="Of a run, take the checkpoint with the highest top-1 instead of the newest.")
+]
+WeightsArch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        autocompletion=complete.architectures,
+        show_default="resnet50",
+        help="The network of --weights; a run's checkpoint says its own.",
+    ),
+]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +25,16 @@ BATCH = {"cuda": 256}
 """Images of one forward pass by the kind of device; elsewhere 64."""
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """What was predicted for each image, in the order of the index."""
+
+    labels: np.ndarray
+    """`[N, K] int64`: the five highest outputs (or all, where there are fewer), the highest first; -1: unreadable."""
+    probabilities: np.ndarray
+    """`[N, K] float32`: their softmax; 0: unreadable."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What an evaluation counted."""
@@ -38,6 +48,8 @@ class Result:
     unreadable: tuple[int, ...]
     """Samples that could not be read: counted as wrong."""
     seconds: float
+    guesses: Guesses | None = None
+    """None unless they were asked for."""
 
     @property
     def top1(self) -> float:
@@ -48,13 +60,6 @@ class Result:
     def top5(self) -> float:
         """Percent."""
         return 100 * self.correct5 / self.images
-
-
-def wilson_interval(correct: int, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a proportion in percent (Wilson 1927, JASA 22:209, formula 1)."""
-    p, zz = correct / images, z * z / images
-    centre, half = p + zz / 2, z * math.sqrt(p * (1 - p) / images + zz / (4 * images))
-    return 100 * max(0.0, (centre - half) / (1 + zz)), 100 * min(1.0, (centre + half) / (1 + zz))
 
 
 def eval_batches(recipe: Recipe, index: Index, device: torch.device, group: Group = ALONE) -> EvalBatches:
@@ -70,11 +75,13 @@ def evaluate(
     stopped: Callable[[], bool] = lambda: False,
     group: Group = ALONE,
     timeout: int = 0,
+    guesses: bool = False,
 ) -> Iterator[Evaluating | Result]:
     """Yield progress, and last a Result; no Result where `stopped` turned true on any rank before the end.
 
     Each rank of `group` measures its own batches, and all get the Result of all. A loader process that takes longer
-    than `timeout` seconds for a batch is an error. The network is left in the mode it was in.
+    than `timeout` seconds for a batch is an error. With `guesses` the Result has those of each image. The network is
+    left in the mode it was in.
     """
     began, device, network = time.perf_counter(), model.device, model.network
     keep_freed_memory(device)
@@ -83,7 +90,7 @@ def evaluate(
     correct1 = torch.zeros((), dtype=torch.int64, device=device)
     correct5 = torch.zeros_like(correct1)
     loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    seen, unreadable = 0, []
+    seen, unreadable, kept = 0, [], _Kept(batches) if guesses else None
     total = len(batches.index)
     loaded = load(batches, batches.items(), workers=workers, pin=device.type == "cuda", timeout=timeout)
     try:
@@ -97,10 +104,13 @@ def evaluate(
             with torch.inference_mode():
                 logits = model.logits(batch.images)
                 labels = batch.labels.to(device, non_blocking=True)
-                hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+                top = logits.topk(min(5, logits.shape[1]), dim=1)
+                hits = top.indices == labels[:, None]
                 correct1 += hits[:, 0].sum()
                 correct5 += hits.any(1).sum()
                 loss += cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
+                if kept:
+                    kept.add(logits, top.values, top.indices, labels)
             unreadable += batch.unreadable.tolist()
             seen += len(labels)
             yield Evaluating(images=min(total, seen * group.size), total=total)
@@ -117,7 +127,37 @@ def evaluate(
         loss=sum(rank[3] for rank in counts) / max(1, images - len(bad)),
         unreadable=tuple(bad),
         seconds=time.perf_counter() - began,
+        guesses=kept.gathered(group, total) if kept else None,
     )
+
+
+class _Kept:
+    """The guesses of this rank, kept on the device until all are there: nothing waits for a copy."""
+
+    def __init__(self, batches: EvalBatches) -> None:
+        self.items, self.size = batches.items(), batches.view.batch
+        self.labels: list[torch.Tensor] = []
+        self.probabilities: list[torch.Tensor] = []
+
+    def add(self, logits: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take a batch: `[B, C]` outputs, their highest `[B, K]` and `[B]` labels, -1 for an unreadable image."""
+        readable = labels[:, None] >= 0
+        self.labels.append(torch.where(readable, indices, -1))
+        self.probabilities.append(torch.where(readable, (values - logits.logsumexp(1, keepdim=True)).exp(), 0.0))
+
+    def gathered(self, group: Group, total: int) -> Guesses:
+        """Those of all ranks, in the order of the index; every rank must call it."""
+        mine = None
+        if self.labels:
+            numbers = [np.arange(i * self.size, min((i + 1) * self.size, total)) for i in self.items]
+            labels, probabilities = torch.cat(self.labels).cpu().numpy(), torch.cat(self.probabilities).cpu().numpy()
+            mine = np.concatenate(numbers), labels, probabilities
+        ranks = [part for part in group.all_gather(mine) if part is not None]
+        order = np.argsort(np.concatenate([numbers for numbers, _, _ in ranks]))
+        return Guesses(
+            labels=np.concatenate([labels for _, labels, _ in ranks])[order],
+            probabilities=np.concatenate([probabilities for _, _, probabilities in ranks])[order],
+        )
 
 
 def evaluate_checkpoint(

@@ -26,15 +26,18 @@ class Model:
     precision: torch.dtype
     flip_average: bool = False
     """Average the outputs for an image and its mirror image."""
+    outputs: torch.Tensor | None = None
+    """`[K] int64`, on the device: the only outputs that compete, in the order of the labels; None: all."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """`[B, C] float32` outputs, on the device, of `[B, 3, H, W] uint8` images."""
+        """`[B, C] float32` (or `[B, K]`) outputs, on the device, of `[B, 3, H, W] uint8` images."""
         pixels = self.normalise(images.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits: torch.Tensor = self.network(pixels)
             if self.flip_average:
                 logits = (logits.float() + self.network(pixels.flip(3)).float()) / 2
-        return logits.float()
+        logits = logits.float()
+        return logits if self.outputs is None else logits[:, self.outputs]
 
 
 def in_use(network: nn.Module, recipe: Recipe, device: torch.device, precision: torch.dtype) -> Model:

@@ -13,7 +13,7 @@ import resnetctl
 from resnetctl.cli import app, console
 from resnetctl.errors import DataError
 
-COMMANDS = ("prepare", "verify", "train", "eval", "recipe", "info", "completion")
+COMMANDS = ("prepare", "verify", "train", "eval", "predict", "recipe", "info", "completion")
 
 
 def test_help_names_every_command(cli):

@@ -1,16 +1,13 @@
 """Top-1, top-5 and loss counted by hand, image by image."""
 
-import math
-
 import pytest
 import torch
-from scipy.stats import binomtest
 from torch.nn.functional import log_softmax
 
 from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
-from resnetctl.engine.evaluate import Result, evaluate, wilson_interval
+from resnetctl.engine.evaluate import Result, evaluate
 from resnetctl.engine.events import Evaluating
 from resnetctl.engine.inference import Model
 from resnetctl.engine.normalise import Normalise
@@ -35,7 +32,7 @@ def tiny(classes: int) -> torch.nn.Module:
     )
 
 
-def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.float32, **options):
+def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.float32, outputs=None, **options):
     data = DataRecipe(val_resize=36, val_size=32)
     used = Model(
         network=model,
@@ -43,6 +40,7 @@ def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.
         device=CPU,
         precision=precision,
         flip_average=flip_average,
+        outputs=outputs,
     )
     return list(evaluate(used, EvalBatches(EvalView(index=path, data=data, batch=batch)), workers=workers, **options))
 
@@ -163,15 +161,36 @@ def test_bf16_is_close_to_fp32(tmp_path):
     assert abs(exact.correct5 - rough.correct5) <= 2
 
 
-@pytest.mark.parametrize(
-    ("correct", "images"), [(0, 1), (1, 1), (0, 500), (500, 500), (422, 500), (38_065, 50_000), (1, 50_000)]
-)
-def test_the_interval_is_scipys(correct, images):
-    theirs = binomtest(correct, images).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(correct, images) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-5)
+@pytest.mark.parametrize(("batch", "workers"), [(1, 0), (4, 2), (64, 0)])
+def test_the_guesses_are_those_of_the_counts(batch, workers, tmp_path):
+    bad = ("class0/001.jpg", "class6/004.jpg")
+    path, model = index_of(tmp_path, 7, bad=bad), tiny(7)
+    index = Index(path)
+    assert run(model, path)[-1].guesses is None, "they are kept only when asked for"
+    result = run(model, path, batch=batch, workers=workers, guesses=True)[-1]
+    guesses = result.guesses
+    assert guesses.labels.shape == guesses.probabilities.shape == (35, 5)
+    hits = guesses.labels == index.label[:, None]
+    assert (hits[:, 0].sum(), hits.any(1).sum()) == (result.correct1, result.correct5)
+    unread = [i for i in range(35) if index.name(i) in bad]
+    assert (guesses.labels[unread] == -1).all()
+    assert (guesses.probabilities[unread] == 0).all()
+    for i in (0, 11, 33):
+        image = centre(decode(index.read(i)), 36, 32, "bilinear")
+        x = (image[None] / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        expected = model.eval()(x).softmax(1)[0].topk(5)
+        assert guesses.labels[i].tolist() == expected.indices.tolist()
+        assert guesses.probabilities[i].tolist() == pytest.approx(expected.values.tolist(), abs=1e-5)
 
 
-def test_the_interval_of_imagenets_val_set_is_a_fraction_of_a_percent():
-    low, high = wilson_interval(38_065, 50_000)
-    assert low < 76.13 < high
-    assert math.isclose(high - low, 0.747, abs_tol=0.01)
+def test_only_the_chosen_outputs_compete(tmp_path):
+    """Of a model of 9 classes, the outputs 7, 2 and 5 for images of three."""
+    path, model = index_of(tmp_path, 3), tiny(9)
+    chosen = torch.nn.Sequential(*model[:-1], torch.nn.Linear(12, 3))
+    chosen[-1].weight.data = model[-1].weight.data[[7, 2, 5]]
+    chosen[-1].bias.data = model[-1].bias.data[[7, 2, 5]]
+    result = run(model, path, outputs=torch.tensor([7, 2, 5]), guesses=True)[-1]
+    expected = run(chosen, path, guesses=True)[-1]
+    assert (result.correct1, result.correct5) == (expected.correct1, 15)
+    assert result.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert result.guesses.labels.tolist() == expected.guesses.labels.tolist()

@@ -28,10 +28,11 @@ def measure(rank: int, world: int, port: int, root, results) -> None:
     with joined(read_world(os.environ)) as group:
         view = eval_view(load_dataset(root).val().path, batch=4, rank=group.rank, world_size=group.size)
         used = in_use(model, recipe, CPU, torch.float32)
-        *progress, result = evaluate(used, EvalBatches(view), workers=0, group=group)
+        *progress, result = evaluate(used, EvalBatches(view), workers=0, group=group, guesses=True)
         assert isinstance(result, Result)
         assert progress[-1].images <= progress[-1].total == 23
         results[rank] = (result.correct1, result.correct5, result.images, round(result.loss, 5), result.unreadable)
+        results[rank] += (result.guesses.labels.tolist(),)
 
 
 @pytest.fixture(scope="module")

@@ -120,10 +120,15 @@ def image_files(root: Path) -> Iterator[str]:
     for folder in [root / split for split in SPLITS if (root / split).is_dir()] if has_train else [root]:
         for name in class_folders(folder, []):
             above = f"{folder.name}/{name}" if has_train else name
-            for relative in _files(folder / name, ""):
-                file_name = relative.rpartition("/")[2]
-                if not file_name.startswith(".") and file_name.lower().endswith(SUFFIXES):
-                    yield f"{above}/{relative}"
+            yield from (f"{above}/{relative}" for relative in images_below(folder / name))
+
+
+def images_below(folder: Path) -> Iterator[str]:
+    """Paths of all image files below `folder`, relative to it, but for hidden ones; no file is opened."""
+    for relative in _files(folder, ""):
+        file_name = relative.rpartition("/")[2]
+        if not file_name.startswith(".") and file_name.lower().endswith(SUFFIXES):
+            yield relative
 
 
 def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:

@@ -1,0 +1,217 @@
+"""The models that a user can name: a run's, a checkpoint's, published weights, or a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnetctl.data import imagenet
+from resnetctl.engine.device import choose_precision
+from resnetctl.engine.inference import Model, in_use, load_model
+from resnetctl.errors import CheckpointError, DataError, ResnetctlError, UsageError, printable
+from resnetctl.model.resnet import build_model
+from resnetctl.model.weights import PUBLISHED, fill, load_weights, read_weights
+from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
+from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_file
+from resnetctl.runs.inventory import find
+
+Notice = Callable[[str], None]
+
+_MEASURING = ("data.val_", "data.mean", "data.std", "data.interpolation", "data.timeout", "train.precision")
+_WEIGHTS = (".pth", ".pt")
+_PLAIN_RECIPE = "onepager"  # looks at images as torchvision's first weights do: 256, then the central 224, in fp32
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedModel:
+    """A model in use, and what is known of it."""
+
+    name: str
+    """As the user called it, or the run's name."""
+    model: Model
+    recipe: Recipe
+    """How it looks at images; of a run, all that it was trained with."""
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    path: Path | None = None
+    """The file that it was read from; None for published weights."""
+    val_fingerprint: str | None = None
+    """Of the val images that it was measured on while it trained; None where that is not known."""
+    published: tuple[float, float] | None = None
+    """Top-1 and top-5 on ImageNet's val images in percent, as its publisher states them."""
+    changed: bool = False
+    """Whether it looks at images in another way than it was made or published with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked for besides a name."""
+
+    runs: Path
+    device: torch.device
+    classes: Callable[[], tuple[tuple[str, ...], tuple[str, ...]]]
+    """Classes and names of the data set at hand, for a file of weights that are not ImageNet's; DataError: none."""
+    arch: str | None = None
+    """The network of weights (None: resnet50); a checkpoint says its own."""
+    best: bool = False
+    """Of a run: the checkpoint with the highest top-1 instead of the newest."""
+    overrides: tuple[Override, ...] = ()
+    notice: Notice = lambda text: None
+    warn: Notice = lambda text: None
+
+
+def check_overrides(overrides: Sequence[Override]) -> None:
+    """Raise UsageError where one has nothing to do with how a trained model looks at images."""
+    for override in overrides:
+        if not override.key.startswith(_MEASURING):
+            raise UsageError(
+                f"--set {override.key} changes nothing about a model that is trained",
+                hint="what counts is data.val_resize, data.val_size, data.val_flip_average, data.interpolation, "
+                "data.mean, data.std and train.precision",
+            )
+
+
+def find_model(which: str | None, asked: Asked) -> NamedModel:
+    """The model that `which` names: a run, its folder, a checkpoint, published weights or a file of them; None: latest.
+
+    Raises CheckpointError, UsageError or ResnetctlError where there is none, or it cannot be used.
+    """
+    if which in PUBLISHED:
+        return _published(str(which), asked)
+    path = Path(which).expanduser() if which is not None else None
+    if path is not None and path.suffix in _WEIGHTS:
+        return _weights(path, asked)
+    if path is not None and path.suffix == ".safetensors":
+        return _weights(path, asked) if _is_weights_alone(path) else _trained(str(which), path, load_file(path), asked)
+    if asked.best:
+        best = next((f for f in find(asked.runs, which) if f.best), None)
+        if best is None:
+            raise CheckpointError(
+                "none of the run's checkpoints was measured, so none is the best",
+                hint="without --best the newest one is taken; resnetctl checkpoint list shows them",
+            )
+        found = best.path, load_file(best.path)
+    else:
+        found = find_checkpoint(asked.runs, which, asked.warn)
+    return _trained(found[0].parent.parent.name, *found, asked)
+
+
+def _is_weights_alone(path: Path) -> bool:
+    """Whether a safetensors file has tensors and nothing that a checkpoint of ours says of itself."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return "resnetctl" not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False  # what is wrong with it is told where it is read
+
+
+def _arch(asked: Asked) -> str:
+    if asked.best:
+        raise UsageError("--best chooses among a run's checkpoints, and weights are one", hint="leave it out")
+    return asked.arch or "resnet50"
+
+
+def _trained(name: str, path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
+    metadata = checkpoint.metadata
+    if asked.arch not in (None, metadata.recipe.model.arch):
+        raise UsageError(
+            f"{printable(name)} is a {metadata.recipe.model.arch}, and not a {printable(asked.arch)}",
+            hint="--arch says the network of weights that do not say it: leave it out",
+        )
+    recipe = change_recipe(metadata.recipe, asked.overrides)
+    as_asked = Checkpoint(checkpoint.tensors, replace(metadata, recipe=recipe))
+    return NamedModel(
+        name=name,
+        path=path,
+        model=load_model(as_asked, asked.device, asked.notice),
+        recipe=recipe,
+        classes=metadata.classes,
+        class_names=metadata.class_names,
+        val_fingerprint=metadata.data.val,
+        changed=bool(asked.overrides),
+    )
+
+
+def _published(weights: str, asked: Asked) -> NamedModel:
+    """torchvision's weights, with the preprocessing that they were published with."""
+    import torchvision
+
+    arch = _arch(asked)
+    network = build_model(ModelRecipe(arch=arch), imagenet.CLASSES)
+    for text in load_weights(network, weights, arch, imagenet.CLASSES):
+        asked.notice(text)
+    entry = torchvision.models.get_model_weights(arch)["IMAGENET1K_" + weights.rpartition("-")[2].upper()]
+    look = entry.transforms()
+    preset = [
+        Override("data.val_resize", look.resize_size[0], weights),
+        Override("data.val_size", look.crop_size[0], weights),
+        Override("data.interpolation", look.interpolation.value, weights),
+        Override("data.mean", tuple(look.mean), weights),
+        Override("data.std", tuple(look.std), weights),
+    ]
+    metrics = entry.meta["_metrics"]["ImageNet-1K"]
+    return _plain(
+        f"{arch} {weights}",
+        network,
+        preset,
+        asked,
+        classes=imagenet.wnids(),
+        class_names=imagenet.names_of(imagenet.wnids()),
+        published=(metrics["acc@1"], metrics["acc@5"]),
+    )
+
+
+def _weights(path: Path, asked: Asked) -> NamedModel:
+    """A file of weights: ImageNet's classes where it has 1,000 outputs, else the data set's."""
+    state = read_weights(path)
+    head = state.get("fc.weight")
+    if head is None or head.dim() != 2:
+        raise ResnetctlError(
+            f"{printable(path)} has no last layer fc.weight, by which a ResNet of torchvision tells its classes",
+            hint="weights under torchvision's names are read: --arch says which network",
+        )
+    outputs = len(head)
+    if outputs == imagenet.CLASSES:
+        classes, names = imagenet.wnids(), imagenet.names_of(imagenet.wnids())
+    else:
+        classes, names = _of_the_data_set(path, outputs, asked)
+    network = build_model(ModelRecipe(arch=_arch(asked)), outputs)
+    for text in fill(network, state, path, outputs):
+        asked.notice(text)
+    return _plain(str(path), network, [], asked, path=path, classes=classes, class_names=names)
+
+
+def _of_the_data_set(path: Path, outputs: int, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        classes, names = asked.classes()
+    except DataError:
+        classes, names = (), ()
+    if len(classes) != outputs:
+        raise DataError(
+            f"{printable(path)} has {outputs:,} outputs and does not say for which classes",
+            hint="give the data root of the data set that it was trained on with --data",
+        )
+    asked.notice(f"{printable(path.name)} does not name its {outputs:,} classes: the data set's are taken")
+    return classes, names
+
+
+def _plain(name: str, network: nn.Module, preset: list[Override], asked: Asked, **known: Any) -> NamedModel:
+    """A network of torchvision, in use as `preset` and the user's overrides say."""
+    recipe = load_recipe(_PLAIN_RECIPE, overrides=[Override("model.arch", _arch(asked), "--arch"), *preset])
+    recipe = change_recipe(recipe, asked.overrides)
+    network = network.to(asked.device).to(memory_format=torch.channels_last).eval()
+    precision = choose_precision(recipe.train.precision, asked.device)
+    return NamedModel(
+        name=name,
+        model=in_use(network, recipe, asked.device, precision),
+        recipe=recipe,
+        changed=bool(asked.overrides),
+        **known,
+    )

@@ -1,0 +1,71 @@
+"""What a model makes of pictures that belong to no data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from resnetctl.data.batches.files import FileBatches, FileView, read_upright
+from resnetctl.data.batches.loader import load
+from resnetctl.engine.device import keep_freed_memory
+from resnetctl.engine.evaluate import BATCH
+from resnetctl.engine.inference import Model
+from resnetctl.errors import DataError
+from resnetctl.recipe import DataRecipe
+
+TOP = 5
+"""Classes that are named for a picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The most probable classes of one picture."""
+
+    file: str
+    labels: tuple[int, ...]
+    """The best first; empty where the picture cannot be read."""
+    probabilities: tuple[float, ...]
+    """Of these labels, 0 to 1: the softmax of the model's outputs."""
+    problem: str | None = None
+    """Why the picture cannot be read."""
+
+
+def predict(model: Model, data: DataRecipe, files: Sequence[str], *, workers: int) -> Iterator[list[Prediction]]:
+    """The predictions for `files`, a batch at a time and in their order.
+
+    A picture is looked at as `data` evaluates, the way up that its EXIF asks for. At most a batch is waited for.
+    """
+    keep_freed_memory(model.device)
+    batches = FileBatches(FileView(files=files, data=data, batch=BATCH.get(model.device.type, 64)))
+    count = len(batches.items())
+    loaded = load(
+        batches,
+        batches.items(),
+        workers=min(workers, count) if count > 1 else 0,
+        pin=model.device.type == "cuda",
+        timeout=data.timeout_seconds,
+    )
+    done = 0
+    for batch in loaded:
+        with torch.inference_mode():
+            shares = model.logits(batch.images).softmax(1)
+            top = shares.topk(min(TOP, shares.shape[1]), dim=1)
+        labels, probabilities = top.indices.tolist(), top.values.tolist()
+        names = files[done : done + len(labels)]
+        done += len(labels)
+        yield [
+            _unreadable(name) if known < 0 else Prediction(file=name, labels=tuple(k), probabilities=tuple(p))
+            for name, known, k, p in zip(names, batch.labels.tolist(), labels, probabilities, strict=True)
+        ]
+
+
+def _unreadable(file: str) -> Prediction:
+    """With the reason, for which it is read once more."""
+    problem = "cannot be read"
+    try:
+        read_upright(file)
+    except DataError as error:
+        problem = error.message
+    return Prediction(file=file, labels=(), probabilities=(), problem=problem)
