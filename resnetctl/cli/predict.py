@@ -126,9 +126,9 @@ def _model(run: str | None, weights: str | None, data: Path, *, device: str, **a
 
 def _predict(model: "NamedModel", files: list[str], workers: int | None) -> "list[Prediction]":
     from resnetctl.engine.predict import predict
-    from resnetctl.hardware import default_workers
+    from resnetctl.hardware import default_workers, usable_cores
 
-    number = default_workers(model.model.device.type) if workers is None else workers
+    number = default_workers(model.model.device.type, usable_cores()) if workers is None else workers
     found: list[Prediction] = []
     with console.progress() as progress:
         progress("predicting", 0, len(files))
