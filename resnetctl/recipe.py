@@ -46,6 +46,7 @@ __all__ = [
     "load_recipe",
     "may_change",
     "parse_set",
+    "preset_path",
     "recipe_from_dict",
     "recipe_names",
     "recipe_to_dict",
@@ -80,6 +81,11 @@ def keys() -> list[str]:
 def recipe_names() -> list[str]:
     """The presets' names."""
     return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+
+def preset_path(name: str) -> Path:
+    """The file of the preset `name`."""
+    return _PRESETS / f"{name}.toml"
 
 
 def value_of(recipe: Recipe, key: str) -> Any:
@@ -211,7 +217,7 @@ def _file_layers(name_or_path: str) -> list[_Layer]:
     wanted, folder, needed_by = name_or_path, Path(), ""
     while True:
         is_path = wanted.endswith(".toml") or "/" in wanted
-        path = folder / Path(wanted).expanduser() if is_path else _PRESETS / f"{wanted}.toml"
+        path = folder / Path(wanted).expanduser() if is_path else preset_path(wanted)
         if not is_path and wanted not in recipe_names():
             close = did_you_mean(wanted, recipe_names())
             raise UsageError(
@@ -221,6 +227,8 @@ def _file_layers(name_or_path: str) -> list[_Layer]:
             )
         table = _read_toml(path, needed_by)
         extends = table.pop("extends", None)
+        if not is_path:
+            table.pop("top1", None)  # what was published: see `recipe_published`
         layers.insert(0, _layer(table, path, path.name if is_path else f"recipe {wanted}"))
         if extends is None:
             return layers

@@ -17,7 +17,7 @@ HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "o
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
 BASE = {"cgroups", "errors", "files", "progress", "units", "hardware", "parallel", "download", "typed_json"}
-RECIPE = {"recipe", "recipe_fields", "recipe_text", "recipe_values"}
+RECIPE = {"recipe", "recipe_fields", "recipe_published", "recipe_text", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
     "__init__": set(),
@@ -34,6 +34,7 @@ ALLOWED = {
     "distributed": BASE,
     "recipe": BASE | RECIPE,
     "recipe_fields": BASE | RECIPE,
+    "recipe_published": BASE | RECIPE,
     "recipe_text": BASE | RECIPE,
     "recipe_values": BASE,
     "runs": BASE | RECIPE,
@@ -53,6 +54,7 @@ LIGHT = {
     "errors",
     "recipe",
     "recipe_fields",
+    "recipe_published",
     "recipe_text",
     "recipe_values",
     "files",

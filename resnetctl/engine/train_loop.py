@@ -29,6 +29,7 @@ from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.files import trace
 from resnetctl.model.weights import load_weights
+from resnetctl.recipe_published import falls_short, published_top1
 from resnetctl.runs.commits import commits
 from resnetctl.runs.metadata import Evaluation
 
@@ -266,7 +267,18 @@ class _TrainLoop:
         )
         for event in events:
             yield self._evaluated(event) if isinstance(event, Result) else event
+        yield from self._compare()
         self.meter.restart()
+
+    def _compare(self) -> Iterator[Event]:
+        """Warn where the run has fallen far below what is published for its recipe."""
+        measured = [(e.epoch, e.top1) for e in self.state.history]
+        curve = published_top1(self.recipe, len(self.setup.train.info.classes), self.timeline.images)
+        published = falls_short(curve, self.recipe.train.epochs, measured)
+        if published is not None and falls_short(curve, self.recipe.train.epochs, measured[:-1]) is None:
+            best = max(top1 for _, top1 in measured)
+            text = f"top-1 is {best:.1f} % so far; published for {self.recipe.name} at this epoch: {published:.1f} %"
+            yield Notice(text=f"{text}. Labels (resnetctl verify), rate and batch are what to look at", is_warning=True)
 
     def _evaluated(self, result: Result) -> Evaluated:
         """Note what was measured."""

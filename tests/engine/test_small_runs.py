@@ -72,6 +72,21 @@ def test_too_many_unreadable_images_end_the_run(tmp_path):
     assert "verify" in caught.value.hint
 
 
+def test_a_run_far_below_the_published_band_is_warned_of_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetctl.engine.train_loop.published_top1", lambda *_: (5.0, 98.0, 99.0, 99.0))
+    pure = pictures(4, 5)
+    events = list(
+        train(setup(tmp_path, pure, train__global_batch=20, train__epochs=4, optimizer__lr=0.0), StopRequest())
+    )
+    warnings = [e.text for e in events if isinstance(e, Notice) and e.is_warning]
+    assert len(warnings) == 1
+    assert "published for small at this epoch: 98.0 %" in warnings[0]
+    told_after = [
+        e.step for e in events[: events.index(Notice(text=warnings[0], is_warning=True))] if isinstance(e, Evaluated)
+    ]
+    assert told_after[-1] == 2
+
+
 def test_a_checkpoint_of_a_run_in_fp16_is_measured_on_the_cpu(tmp_path):
     work = setup(tmp_path, pictures(2, 5), train__global_batch=10, train__epochs=1)
     list(train(work, StopRequest()))
