@@ -23,8 +23,9 @@ from resnetctl.cli import (
     train,
     verify,
 )
-from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError, NoSuchOption, WrongCommandLine
-from resnetctl.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ResnetctlError, UsageError, printable
+from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError
+from resnetctl.cli.usage import usage_error
+from resnetctl.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ResnetctlError, printable
 
 PROGRAM = "resnetctl"
 
@@ -119,7 +120,7 @@ def _invoke(args: list[str]) -> int:
         typer.echo(error.message, err=True)
         return EXIT_USAGE
     except ClickException as error:
-        raise _usage_error(error) from None
+        raise usage_error(error, PROGRAM) from None
 
 
 def _explained(error: BaseException) -> ResnetctlError | None:
@@ -129,28 +130,6 @@ def _explained(error: BaseException) -> ResnetctlError | None:
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted")
     return _os_error(error) if isinstance(error, OSError) else None
-
-
-_WORDS = {
-    "is not a whole number": "is not a valid int range",
-    "is not a number": "is not a valid float range",
-    "is too small: at least ": "is not in the range x>=",
-}
-
-
-def _usage_error(error: ClickException) -> UsageError:
-    """A wrong command line in the same words as every other error."""
-    message = error.message if isinstance(error, NoSuchOption) else error.format_message()
-    message, _, suggestion = " ".join(message.split()).partition(". Did you mean ")
-    for ours, clicks in _WORDS.items():
-        message = message.replace(clicks, ours)
-    if isinstance(error, NoSuchOption) and error.possibilities:
-        suggestion = f"{error.possibilities[0]}?"
-    ctx = error.ctx if isinstance(error, WrongCommandLine) else None
-    hint = f"run: {ctx.command_path if ctx else PROGRAM} --help"
-    if suggestion:
-        hint = f"did you mean {suggestion.replace(chr(39), '')} Or {hint}"
-    return UsageError(printable(message[:1].lower() + message[1:]).rstrip("."), hint=printable(hint))
 
 
 _OS_HINTS = {

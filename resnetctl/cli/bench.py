@@ -2,15 +2,19 @@
 
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import console, options
+from resnetctl.cli import console, early, options
+from resnetctl.progress import Progress
 
 if TYPE_CHECKING:
+    from resnetctl.data.dataset import Dataset
+    from resnetctl.data.index import Index
     from resnetctl.engine.bench import Rate
-    from resnetctl.recipe import Recipe
+    from resnetctl.recipe import Override, Recipe
 
 
 class What(StrEnum):
@@ -33,9 +37,8 @@ def bench(
     ] = None,
     recipe: options.Recipe = None,
     settings: options.Set = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Images of one batch.", show_default="the recipe's")
-    ] = None,
+    batch_size: options.BatchSize = None,
+    arch: options.Arch = None,
     seconds: Seconds = 10.0,
     data: options.DataRoot = options.DEFAULT_DATA,
     device: options.Device = "auto",
@@ -43,53 +46,56 @@ def bench(
     as_json: options.Json = False,
 ) -> None:
     """Measure the loader, the training step, and both together, in images per second."""
-    from resnetctl.data.dataset import load_dataset
-    from resnetctl.engine import bench as engine
+    overrides = options.overrides(settings, batch_size=batch_size, arch=arch, workers=workers)
+    dataset, chosen = chosen_recipe(data, recipe, overrides)
     from resnetctl.engine.device import choose_device
+
+    torch_device = choose_device(device)
+    with console.progress() as progress:
+        found = _measure(what, chosen, dataset.train(), torch_device, seconds, progress)
+    if as_json:
+        measured = {part: asdict(result) for part, result in found.items()}
+        facts = {"data": str(dataset.root), "recipe": chosen.name, "device": str(torch_device)}
+        console.print_document("bench", {**facts, **measured})
+        return
+    rows = [(name, *_row(name, result, found)) for name, result in found.items()]
+    console.table(("", "img/s", "spread", "of the bound", ""), rows, title=f"{chosen.name} on {torch_device}")
+
+
+def _measure(
+    what: What | None, recipe: "Recipe", index: "Index", device: Any, seconds: float, progress: Progress
+) -> dict[str, Any]:
+    from resnetctl.engine import bench as engine
     from resnetctl.engine.micro_batch import choose_micro_batch
     from resnetctl.hardware import default_workers, usable_cores
 
-    dataset = load_dataset(data)
-    index = dataset.train()
-    chosen = choose_device(device)
-    number = workers if workers is not None else default_workers(chosen.type, usable_cores())
-    plan = suitable(recipe, settings or [], batch_size, dataset)
+    workers = recipe.data.workers if recipe.data.workers >= 0 else default_workers(device.type, usable_cores())
     found: dict[str, Any] = {}
-    with console.progress() as progress:
-        if what in (None, What.LOADER):
-            batch = choose_micro_batch(plan, chosen, 1)
-            found["loader"] = engine.measure_loader(
-                plan, index, batch=batch, workers=number, seconds=seconds, progress=progress
-            )
-        if what in (None, What.MODEL):
-            found["model"] = engine.measure_model(
-                plan, len(index.info.classes), device=chosen, seconds=seconds, progress=progress
-            )
-        if what in (None, What.TRAIN):
-            found["train"] = engine.measure_train(
-                plan, index, device=chosen, workers=number, seconds=seconds, progress=progress
-            )
-    if as_json:
-        measured = {part: asdict(result) for part, result in found.items()}
-        console.print_document(
-            "bench", {"data": str(dataset.root), "recipe": plan.name, "device": str(chosen), **measured}
+    if what in (None, What.LOADER):
+        batch = choose_micro_batch(recipe, device, 1)
+        found["loader"] = engine.measure_loader(
+            recipe, index, batch=batch, workers=workers, seconds=seconds, progress=progress
         )
-        return
-    rows = [(name, *_row(name, result, found)) for name, result in found.items()]
-    console.table(("", "img/s", "spread", "of the bound", ""), rows, title=f"{plan.name} on {chosen}")
+    if what in (None, What.MODEL):
+        found["model"] = engine.measure_model(
+            recipe, len(index.info.classes), device=device, seconds=seconds, progress=progress
+        )
+    if what in (None, What.TRAIN):
+        found["train"] = engine.measure_train(
+            recipe, index, device=device, workers=workers, seconds=seconds, progress=progress
+        )
+    return found
 
 
-def suitable(recipe: str | None, settings: list[str], batch_size: int | None, dataset: Any) -> "Recipe":
-    """The recipe that `train` would take with the same options."""
-    from resnetctl.engine.run_choice import suitable_recipe
-    from resnetctl.recipe import Override, load_recipe, parse_set
+def chosen_recipe(data: Path, recipe: str | None, overrides: "list[Override]") -> "tuple[Dataset, Recipe]":
+    """The data set, and the recipe that `train` would take for it with the same options, which is told."""
+    from resnetctl.data.dataset import load_dataset
 
-    name = recipe
-    if name is None:
-        name, why = suitable_recipe(dataset)
-        console.notice(f"recipe {name}: {why}")
-    flags = [] if batch_size is None else [Override("train.global_batch", batch_size, "--batch-size")]
-    return load_recipe(name, overrides=[*flags, *map(parse_set, settings)])
+    dataset = load_dataset(data)
+    chosen, why = early.suitable(dataset, overrides, recipe)
+    if why is not None:
+        console.notice(f"recipe {chosen.name}: {why}")
+    return dataset, chosen
 
 
 def spread(rate: "Rate") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, options
+from resnetctl.cli import complete, console, early, options
 from resnetctl.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def eval_(
     as_json: options.Json = False,
 ) -> None:
     """Measure top-1 and top-5 of a run's newest checkpoint on the val images."""
-    from resnetctl.data.dataset import load_dataset
+    dataset = early.check_eval(data, runs, which)
     from resnetctl.engine.device import choose_device
     from resnetctl.engine.evaluate import Result, evaluate_checkpoint
     from resnetctl.hardware import default_workers, usable_cores
     from resnetctl.runs.checkpoint import find_checkpoint
 
     path, checkpoint = find_checkpoint(runs, which, console.warn)
-    index = load_dataset(data).val()
+    index = dataset.val()
     if index.quarantined and not skip_quarantined:
         raise DataError(
             f"{index.quarantined:,} val images are in quarantine: what is measured without them compares with nothing",

@@ -5,11 +5,14 @@ The completion of a run's name looks at the parameter called `runs`, so keep tha
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnetctl.cli import complete
+
+if TYPE_CHECKING:
+    from resnetctl.recipe import Override
 
 DEFAULT_DATA = Path("data")
 DEFAULT_RUNS = Path("runs")
@@ -18,6 +21,14 @@ DEFAULT_RUNS = Path("runs")
 def with_home(path: Path | None) -> Path | None:
     """`path` with a `~` at its start resolved: a shell does not do that in `--data=~/x`, nor in quotes."""
     return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
+
+
+def _known_device(name: str) -> str:
+    """`name`, where a device could be called that: torch, which takes seconds to import, says whether it is here."""
+    from resnetctl.engine.device_name import split_name
+
+    split_name(name)
+    return name
 
 
 DataRoot = Annotated[
@@ -46,6 +57,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         autocompletion=complete.devices,
+        callback=_known_device,
         help="auto takes what torch offers: CUDA or ROCm, XPU, MPS, CPU; or name one, such as cpu or cuda:1.",
     ),
 ]
@@ -68,6 +80,22 @@ Set = Annotated[
         help="Set a value of the recipe; may be given several times.",
     ),
 ]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the train images.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Global batch: images of one optimizer step.")
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        autocompletion=complete.architectures,
+        help="Model: resnet18, resnet34, resnet50, resnet101 or resnet152.",
+    ),
+]
+MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after N steps, the schedule unchanged.")]
+Keep = Annotated[
+    int | None, typer.Option("--keep", min=2, help="Number of newest checkpoints that stay, besides the best.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -89,3 +117,29 @@ WeightsArch = Annotated[
         help="The network of --weights; a run's checkpoint says its own.",
     ),
 ]
+
+_KEYS = {
+    "epochs": "train.epochs",
+    "batch_size": "train.global_batch",
+    "lr": "optimizer.lr",
+    "seed": "train.seed",
+    "arch": "model.arch",
+    "max_steps": "train.max_steps",
+    "workers": "data.workers",
+    "keep": "checkpoint.keep",
+}
+
+
+def overrides(settings: list[str] | None, **flags: Any) -> "list[Override]":
+    """The recipe's values that `flags` (see `_KEYS`; None: not given) and `--set` give, a later one over an earlier.
+
+    Raises UsageError for a key that does not exist and a value of the wrong type.
+    """
+    from resnetctl.recipe import Override, parse_set
+
+    given = [
+        Override(_KEYS[name], value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    ]
+    return given + [parse_set(text) for text in settings or []]

@@ -1,9 +1,7 @@
 """`resnetctl plan`."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from resnetctl.cli import bench, console, options
 
@@ -13,26 +11,28 @@ if TYPE_CHECKING:
 
 
 def plan(
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the train images.")] = None,
+    epochs: options.Epochs = None,
     recipe: options.Recipe = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Global batch: images of one optimizer step.")
-    ] = None,
+    batch_size: options.BatchSize = None,
+    arch: options.Arch = None,
     settings: options.Set = None,
+    max_steps: options.MaxSteps = None,
     seconds: bench.Seconds = 5.0,
     data: options.DataRoot = options.DEFAULT_DATA,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     device: options.Device = "auto",
+    workers: options.Workers = None,
+    keep: options.Keep = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure this machine and tell how long a run would take, what limits it, what fits, and what would help."""
-    from resnetctl.data.dataset import load_dataset
+    overrides = options.overrides(
+        settings, epochs=epochs, batch_size=batch_size, arch=arch, max_steps=max_steps, workers=workers, keep=keep
+    )
+    dataset, chosen = bench.chosen_recipe(data, recipe, overrides)
     from resnetctl.engine.device import choose_device
     from resnetctl.engine.plan import make_plan
 
-    dataset = load_dataset(data)
-    settings = [*(settings or []), *([] if epochs is None else [f"train.epochs={epochs}"])]
-    chosen = bench.suitable(recipe, settings, batch_size, dataset)
     with console.progress() as progress:
         made = make_plan(
             chosen,

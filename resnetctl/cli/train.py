@@ -6,39 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, options
-from resnetctl.errors import EXIT_INTERRUPTED, UsageError, printable
+from resnetctl.cli import complete, console, early, options
+from resnetctl.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from resnetctl.distributed.group import Group
     from resnetctl.engine.events import Finished
     from resnetctl.engine.setup import TrainRequest
-    from resnetctl.recipe import Override
 
 ECHO_SECONDS = 5.0
 """In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
 
 
 def train(
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the train images.")] = None,
+    epochs: options.Epochs = None,
     recipe: options.Recipe = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Global batch: images of one optimizer step.")
-    ] = None,
+    batch_size: options.BatchSize = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="Peak learning rate, used as it is.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and crops.")] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch",
-            autocompletion=complete.architectures,
-            help="Model: resnet18, resnet34, resnet50, resnet101 or resnet152.",
-        ),
-    ] = None,
+    arch: options.Arch = None,
     settings: options.Set = None,
-    max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Stop after so many steps, the schedule unchanged.")
-    ] = None,
+    max_steps: options.MaxSteps = None,
     data: options.DataRoot = options.DEFAULT_DATA,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run's folder.")] = None,
@@ -57,9 +45,7 @@ def train(
     ] = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    keep: Annotated[
-        int | None, typer.Option("--keep", min=2, help="How many of the newest checkpoints stay, besides the best.")
-    ] = None,
+    keep: options.Keep = None,
     gpus: Annotated[
         str | None, typer.Option("--gpus", metavar="N|all", help="Train on so many GPUs of this machine.")
     ] = None,
@@ -69,23 +55,18 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train a model; saves checkpoints as it goes, and goes on at any step with --resume."""
-    if which is not None and not resume:
-        raise UsageError(
-            f"what is {printable(which)!r}?", hint=f"to go on with a run: resnetctl train --resume {printable(which)}"
-        )
-    overrides = _overrides(
-        {
-            "train.epochs": ("--epochs", epochs),
-            "train.global_batch": ("--batch-size", batch_size),
-            "optimizer.lr": ("--lr", lr),
-            "train.seed": ("--seed", seed),
-            "model.arch": ("--arch", arch),
-            "train.max_steps": ("--max-steps", max_steps),
-            "data.workers": ("--workers", workers),
-            "checkpoint.keep": ("--keep", keep),
-        },
-        settings or [],
+    overrides = options.overrides(
+        settings,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        arch=arch,
+        max_steps=max_steps,
+        workers=workers,
+        keep=keep,
     )
+    early.check_train(data, runs, resume, which, name, recipe, overrides, gpus)
     from resnetctl.distributed.group import joined
     from resnetctl.distributed.launch import launch, tell_launcher
     from resnetctl.distributed.voice import one_voice
@@ -119,13 +100,6 @@ def train(
             elif not code:
                 console.notice("next: resnetctl eval")
     raise typer.Exit(code if group.is_first else 0)
-
-
-def _overrides(flags: dict[str, tuple[str, Any]], settings: list[str]) -> "list[Override]":
-    from resnetctl.recipe import Override, parse_set
-
-    given = [Override(key, value, flag) for key, (flag, value) in flags.items() if value is not None]
-    return given + [parse_set(text) for text in settings]
 
 
 def _train(request: "TrainRequest", group: "Group") -> "tuple[Finished, int]":

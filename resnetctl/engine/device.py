@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from resnetctl.errors import ResnetctlError, UsageError, did_you_mean, printable
+from resnetctl.engine.device_name import split_name
+from resnetctl.errors import ResnetctlError, UsageError, printable
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _TRITON_MAJOR = 7
 _COMPILE_THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
-KINDS = ("auto", "cuda", "xpu", "mps", "cpu")  # ROCm's devices are called cuda in torch
 
 
 def available() -> list[str]:
@@ -40,23 +40,17 @@ def choose_device(name: str) -> torch.device:
     here = available()
     if name == "auto":
         return torch.device(here[0])
-    kind, colon, number = name.partition(":")
-    if kind not in KINDS or (colon and not (number.isascii() and number.isdecimal())):
-        close = did_you_mean(kind, KINDS)
-        raise UsageError(
-            f"unknown device {name!r}" + (f": did you mean {close}?" if close else ""),
-            hint=f"one of {', '.join(KINDS)}, with a number where there are several (cuda:1)",
-        )
+    kind, number = split_name(name)
     if kind not in here:
         raise UsageError(
             f"torch finds no {kind} device on this machine",
             hint=f"--device auto takes {here[0]} here; resnetctl info shows what there is",
         )
     count = torch.get_device_module(kind).device_count() if kind in ("cuda", "xpu") else 1
-    if number and int(number) >= count:
+    if number is not None and number >= count:
         raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
-    device = torch.device(kind, int(number)) if number else torch.device(kind)
-    if number and kind != "cpu":
+    device = torch.device(kind) if number is None else torch.device(kind, number)
+    if number is not None and kind != "cpu":
         torch.get_device_module(kind).set_device(device)  # else pinning memory, for one, takes memory of the first
     return device
 

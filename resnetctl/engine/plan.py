@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from resnetctl import hardware
-from resnetctl.data.batches.order import total_steps
 from resnetctl.data.batches.resolution import train_size
 from resnetctl.data.index import Index
 from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
 from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.timeline import Timeline
 from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
 
@@ -76,25 +76,23 @@ def make_plan(
 ) -> Plan:
     """Measure loader and step for `seconds` each and reckon the run from them."""
     classes = len(train.info.classes)
-    share = recipe.train.global_batch
-    loader = measure_loader(
-        recipe, train, batch=min(_LOADER_BATCH, share), workers=1, seconds=seconds, progress=progress
-    )
+    batch = min(_LOADER_BATCH, recipe.train.global_batch)
+    loader = measure_loader(recipe, train, batch=batch, workers=1, seconds=seconds, progress=progress)
     model, largest = _measure_largest(recipe, classes, device, seconds, progress)
-    start = recipe.data.train_size_start or recipe.data.train_size
-    at_start = model.rate.median
-    if start != recipe.data.train_size:
-        smaller = at_size(recipe, start)
-        at_start = measure_model(smaller, classes, device=device, seconds=seconds, progress=progress).rate.median
+    at_start = _rate_at_start(recipe, classes, model, device, seconds, progress)
     cores = hardware.usable_cores()
-    workers = workers_for(model.rate.median, loader.rate.median, cores, device.type)
+    workers = recipe.data.workers
+    if workers < 0:
+        workers = workers_for(model.rate.median, loader.rate.median, cores, device.type)
     rate = together(model.rate.median, loader.rate.median, workers, cores, device.type)
     rate_at_start = together(at_start, loader.rate.median, workers, cores, device.type)
-    run_seconds = _training_seconds(recipe, len(train), rate, rate_at_start)
+    timeline = Timeline(recipe=recipe, images=len(train))
+    share_done = timeline.steps / max(1, timeline.steps_planned)
+    run_seconds = _training_seconds(recipe, len(train), rate, rate_at_start) * share_done
     eval_rate = together(model.rate.median * _EVAL_SPEEDUP, loader.rate.median, workers, cores, device.type)
     eval_seconds = 0.0 if val is None else len(val) / eval_rate
-    evaluations = 0 if val is None else math.ceil(recipe.train.epochs / recipe.train.eval_every_epochs)
-    limits = "model" if model.rate.median * _KEEPS_UP <= loader.rate.median * workers else "loader"
+    evaluations = 0 if val is None else math.ceil(recipe.train.epochs * share_done / recipe.train.eval_every_epochs)
+    limits = "model" if model.rate.median * _KEEPS_UP <= loader.rate.median * max(1, workers) else "loader"
     shm, shm_bytes = hardware.shared_memory(), _shm_bytes(recipe, model.micro_batch, workers)
     disk_bytes = model.checkpoint_bytes * (recipe.checkpoint.keep + 2)  # the best one, and one being written
     disk_free = hardware.space(runs).free_bytes
@@ -115,11 +113,11 @@ def make_plan(
         shm_free_bytes=None if shm is None else shm.free_bytes,
         disk_bytes=disk_bytes,
         disk_free_bytes=disk_free,
-        steps=total_steps(recipe.train.epochs, len(train), share),
+        steps=timeline.steps,
         epoch_seconds=len(train) / rate,
         eval_seconds=eval_seconds,
         run_seconds=run_seconds + evaluations * eval_seconds,
-        advice=tuple(_advice(recipe, limits, device, loader, model, workers, cores)),
+        advice=tuple(_advice(recipe, limits, device, loader, model, max(1, workers), cores)),
         problems=_problems(
             ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
             ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
@@ -150,7 +148,20 @@ def together(model_rate: float, worker_rate: float, workers: int, cores: int, de
     """img/s of loader and step at once: the slower of the two; on the CPU they share the cores, and times add up."""
     if device_type == "cpu":
         return 1 / (1 / model_rate + 1 / (worker_rate * cores))
+    if not workers:  # the process that drives the device reads in between
+        return 1 / (1 / model_rate + 1 / worker_rate)
     return min(model_rate, worker_rate * workers)
+
+
+def _rate_at_start(
+    recipe: Recipe, classes: int, model: ModelRate, device: torch.device, seconds: float, progress: Progress
+) -> float:
+    """img/s of the step at the resolution of the run's beginning; `model` was measured at that of its end."""
+    start = recipe.data.train_size_start or recipe.data.train_size
+    if start == recipe.data.train_size:
+        return model.rate.median
+    smaller = at_size(recipe, start)
+    return measure_model(smaller, classes, device=device, seconds=seconds, progress=progress).rate.median
 
 
 def _measure_largest(

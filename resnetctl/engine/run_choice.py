@@ -16,6 +16,7 @@ from resnetctl.data.index import Index
 from resnetctl.distributed.group import Group
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.suitable import suitable_recipe
 from resnetctl.errors import DataError, UsageError, counted, printable
 from resnetctl.files import folder_lock, sweep_temporary_files, write_atomically
 from resnetctl.recipe import Override, Recipe, change_recipe, differences, load_recipe, may_change, recipe_to_toml
@@ -28,9 +29,6 @@ from resnetctl.runs.resume import branch, check_newest, load_start
 
 if TYPE_CHECKING:
     from resnetctl.engine.setup import TrainRequest
-
-IMAGENET_SIZED = 100_000
-"""Train images from which on `fast` is the recipe where nothing else says which."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,6 @@ class RunChoice:
         sweep_temporary_files(run.folder)
         sweep_temporary_files(run.checkpoints)
         run.mark_launch(self.group.world.launch)
-
-
-def suitable_recipe(dataset: Dataset) -> tuple[str, str]:
-    """The recipe to train a data set with where none is named, and why."""
-    if dataset.recipe:
-        return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
-    if dataset.train_images >= IMAGENET_SIZED:
-        return "fast", f"{dataset.train_images:,} train images are {IMAGENET_SIZED:,} or more"
-    return "small", f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
 
 
 def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> None:

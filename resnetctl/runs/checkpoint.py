@@ -37,7 +37,7 @@ from resnetctl.runs.commits import (
     record_path,
     sha256,
 )
-from resnetctl.runs.find import find_run
+from resnetctl.runs.find import checkpoint_file, find_run
 from resnetctl.runs.metadata import Metadata
 from resnetctl.typed_json import encode
 
@@ -144,8 +144,8 @@ def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]
 
 def find_checkpoint(root: Path, which: str | None, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:
     """The checkpoint file that `which` names, or the newest whole one of the run that it names (None: the latest)."""
-    path = Path(which) if which is not None else None
-    if path is not None and (path.is_file() or path.suffix == ".safetensors"):
+    path = checkpoint_file(which)
+    if path is not None:
         return path, load_file(path)
     run = find_run(root, which)
     commit, checkpoint = load_newest(

@@ -41,13 +41,19 @@ def find_run(root: Path, which: str | None) -> Run:
     )
 
 
+def checkpoint_file(which: str | None) -> Path | None:
+    """`which` as a checkpoint file, there or not; None where it means a run."""
+    path = Path(which) if which is not None else None
+    return path if path is not None and (path.is_file() or path.suffix == ".safetensors") else None
+
+
 def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:
     """The run that `which` names (None: the latest), and the checkpoint file where it names one of that run's.
 
     Raises CheckpointError where there is no such run.
     """
-    path = Path(which) if which is not None else None
-    if path is not None and (path.is_file() or path.suffix == ".safetensors"):
+    path = checkpoint_file(which)
+    if path is not None:
         folder = path.absolute().parent
         if not path.exists() or folder.name != "checkpoints" or path.is_symlink():
             what = "is a link" if path.is_symlink() else "lies in no run's folder" if path.exists() else "is not there"

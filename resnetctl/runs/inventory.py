@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnetctl.errors import CheckpointError, printable
 from resnetctl.runs.commits import committed, load_metadata, verify_commit
-from resnetctl.runs.find import find_run
+from resnetctl.runs.find import checkpoint_file, find_run
 from resnetctl.runs.metadata import Metadata, best_of
 
 _FILE = re.compile(r"step-(\d{8,})\.(safetensors|damaged)")
@@ -37,8 +37,8 @@ def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found
 
     With `contents` every byte is read and compared with the commit records. Raises CheckpointError where there is none.
     """
-    path = Path(which) if which is not None else None
-    if path is not None and (path.is_file() or path.suffix == ".safetensors"):
+    path = checkpoint_file(which)
+    if path is not None:
         return [_of_file(path, contents)]
     run = find_run(root, which)
     files = [p for p in run.checkpoints.glob("step-*") if _FILE.fullmatch(p.name) and not p.is_symlink()]

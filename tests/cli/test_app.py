@@ -44,39 +44,6 @@ def test_nothing_given_shows_the_help(cli):
     assert done.stderr == cli("--help").stdout
 
 
-@pytest.mark.parametrize(
-    ("args", "error", "hint"),
-    [
-        (["trian"], "no such command 'trian'", "did you mean train?"),
-        (
-            ["train", "--epochs", "x"],
-            "invalid value for '--epochs': 'x' is not a whole number",
-            "resnetctl train --help",
-        ),
-        (["train", "--epochs", "0"], "'--epochs': 0 is too small: at least 1", "resnetctl train --help"),
-        (["info", "--jsn"], "no such option: --jsn", "did you mean --json?"),
-        (["info", "--quiet=yes"], "--quiet", "resnetctl --help"),
-        (["recipe", "shwo", "small"], "no such command 'shwo'", "did you mean show?"),
-        (["train", "--epochs", "ten"], "--epochs", "resnetctl train --help"),
-        (["completion"], "SHELL", "resnetctl completion --help"),
-        (["info", "what"], "unexpected extra argument", "resnetctl info --help"),
-        (["train", "--workers", "-1"], "--workers", "resnetctl train --help"),
-        (["\x1b[31mred"], "no such command", "resnetctl --help"),
-    ],
-)
-def test_wrong_command_lines(cli, args, error, hint):
-    done = cli(*args)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    first, empty, last = done.stderr.splitlines()
-    assert first.startswith("error: ")
-    assert error in first
-    assert empty == ""
-    assert last.startswith("hint: ")
-    assert hint in last
-    assert "\x1b" not in done.stderr
-
-
 @pytest.mark.parametrize("args", [["-q", "train"], ["train", "-q"], ["train", "--quiet", "--verbose"]])
 def test_switches_stand_before_or_after_the_command(cli, args):
     done = cli(*args, "--data", "nowhere")

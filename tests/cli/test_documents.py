@@ -11,9 +11,9 @@ import pytest
     ("args", "code", "message"),
     [
         (["recipe", "show", "smal", "--json"], 2, "no recipe is called smal"),
-        (["info", "--json", "--nonsense"], 2, "no such option: --nonsense"),
+        (["info", "--json", "--nonsense"], 2, "unknown option --nonsense"),
         (["train", "--epochs", "x", "--json"], 2, "not a whole number"),
-        (["trian", "--json"], 2, "no such command 'trian'"),
+        (["trian", "--json"], 2, "unknown command 'trian'"),
         (["checkpoint", "show", "--json"], 1, "no run"),
         (["verify", "--json"], 3, "no data set is prepared"),
     ],

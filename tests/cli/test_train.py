@@ -164,7 +164,7 @@ def test_a_finished_run_resumed_stays_as_it_is(whole, sample, cli):
 
 
 BAD = [
-    (["trian"], 2, "no such command", "did you mean train?"),
+    (["trian"], 2, "unknown command", "did you mean train?"),
     (["train", "--epoch", "3"], 2, "--epoch", "--epochs"),
     (["train", "--recipe", "smal"], 2, "no recipe is called smal", "resnetctl recipe list"),
     (["train", "--device", "cdua"], 2, "unknown device", "one of auto"),

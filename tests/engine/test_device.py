@@ -16,7 +16,6 @@ import torch
 
 from resnetctl.data.batches.batch import Batch
 from resnetctl.engine.device import (
-    KINDS,
     PRECISION_NAMES,
     available,
     choose_device,
@@ -29,6 +28,7 @@ from resnetctl.engine.device import (
     set_deterministic,
     synchronise,
 )
+from resnetctl.engine.device_name import KINDS
 from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import ResnetctlError, UsageError
 from resnetctl.recipe import Override, load_recipe

@@ -20,6 +20,7 @@ def test_workers_follow_from_what_the_model_takes(model, worker, cores, workers)
 def test_the_slower_one_decides_and_on_the_cpu_both_take_the_cores():
     assert plan.together(3000, 1000, 2, 16, "cuda") == 2000
     assert plan.together(1500, 1000, 2, 16, "cuda") == 1500
+    assert plan.together(1500, 1000, 0, 16, "cuda") == pytest.approx(600), "without workers the times add up"
     assert plan.together(20, 500, 1, 2, "cpu") == pytest.approx(1 / (1 / 20 + 1 / 1000))
 
 

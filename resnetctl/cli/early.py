@@ -1,0 +1,100 @@
+"""What can be told to be wrong before torch is imported, which takes seconds."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnetctl.errors import CheckpointError, UsageError, printable
+
+if TYPE_CHECKING:
+    from resnetctl.data.dataset import Dataset
+    from resnetctl.recipe import Override, Recipe
+
+
+def check_train(
+    data: Path,
+    runs: Path,
+    resume: bool,
+    which: str | None,
+    name: str | None,
+    recipe: str | None,
+    overrides: "list[Override]",
+    gpus: str | None,
+) -> None:
+    """Raise the ResnetctlError that `train` with these options would end in, as far as it can be known.
+
+    Nothing is looked at in one of several ranks: their group decides together, and only its first has the runs.
+    """
+    from resnetctl.data.dataset import load_dataset
+    from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.recipe import load_recipe
+    from resnetctl.runs.folder import check_name
+
+    if which is not None and not resume:
+        meant, command = _meant(printable(which))
+        raise UsageError(
+            f"unexpected argument {printable(which)!r} ({meant}? {command})", hint=f"resnetctl train {command}"
+        )
+    if gpus is not None and gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
+        raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint="resnetctl info lists the GPUs")
+    if name is not None:
+        check_name(name)
+    if has_launcher(os.environ) or read_world(os.environ).size > 1:
+        return
+    if recipe is not None and not resume:
+        load_recipe(recipe, overrides=overrides)
+    dataset = load_dataset(data)
+    if resume:
+        _check_resumed(runs, which, overrides)
+    elif recipe is None:
+        suitable(dataset, overrides)
+
+
+def _meant(word: str) -> tuple[str, str]:
+    """What a word behind `train` was probably meant to be, and the option for it."""
+    from resnetctl.recipe import ARCHITECTURES, recipe_names
+
+    if word in recipe_names() or word.endswith(".toml"):
+        return "a recipe", f"--recipe {word}"
+    if word in ARCHITECTURES:
+        return "a model", f"--arch {word}"
+    return "a run to go on with", f"--resume {word}"
+
+
+def _check_resumed(runs: Path, which: str | None, overrides: "list[Override]") -> None:
+    from resnetctl.recipe import change_recipe
+    from resnetctl.runs.commits import commits, load_metadata
+    from resnetctl.runs.find import find_resumed
+
+    run, path = find_resumed(runs, which)
+    newest = path or next((commit.path for commit in commits(run.checkpoints)), None)
+    if newest is None:
+        return
+    with contextlib.suppress(CheckpointError):  # the one before it may be whole
+        change_recipe(load_metadata(newest).recipe, overrides)
+
+
+def check_eval(data: Path, runs: Path, which: str | None) -> "Dataset":
+    """Raise the ResnetctlError for a run, a checkpoint file or a data set that is not there; the data set."""
+    from resnetctl.data.dataset import load_dataset
+    from resnetctl.runs.commits import load_metadata
+    from resnetctl.runs.find import checkpoint_file, find_run
+
+    path = checkpoint_file(which)
+    if path is not None:
+        load_metadata(path)
+    else:
+        find_run(runs, which)
+    return load_dataset(data)
+
+
+def suitable(dataset: "Dataset", overrides: "list[Override]", recipe: str | None = None) -> "tuple[Recipe, str | None]":
+    """The recipe that `train` would take, and why where none is named. Raises UsageError where it cannot be."""
+    from resnetctl.engine.suitable import suitable_recipe
+    from resnetctl.recipe import load_recipe
+
+    if recipe is not None:
+        return load_recipe(recipe, overrides=overrides), None
+    name, why = suitable_recipe(dataset)
+    return load_recipe(name, overrides=overrides), why
