@@ -114,7 +114,7 @@ def load_dataset(data_root: Path) -> Dataset:
             )
         return decode(Dataset, content, "it", root=data_root)
     except FileNotFoundError:
-        hint = f"{_PREPARE} (with --source sample to start with the bundled images)"
+        hint = f"{_PREPARE} SOURCE (--source sample, without SOURCE: images that come with resnetctl)"
         raise DataError(f"no data set is prepared in {printable(data_root)}", hint=hint) from None
     except OSError as error:
         raise cannot_read(path, error) from error

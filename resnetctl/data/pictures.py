@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from resnetctl.data.sources.folder import SUFFIXES, images_below
+from resnetctl.data.sources.class_folders import SUFFIXES
+from resnetctl.data.sources.folder import images_below
 from resnetctl.errors import DataError, UsageError, printable
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".parquet")

@@ -162,20 +162,24 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
     if kinds:
         return path, kinds[0], []
     if source is None and is_ours(data_root / DATASET_FILE):
-        return _earlier_source(data_root), load_dataset(data_root).source, []
+        kind = load_dataset(data_root).source
+        return _earlier_source(data_root, kind), kind, []
     raise unrecognised_source(path, given=source is not None)
 
 
-def _earlier_source(data_root: Path) -> Path:
+def _earlier_source(data_root: Path, kind: str) -> Path:
     """Where the images lie that `data_root` was prepared from. Raises DataError where they are gone."""
-    root = _index_root(data_root)
-    if root is None:
+    try:
+        index = Index(index_path(data_root, "train"), include_quarantined=True)
+    except DataError:
         return data_root
+    root = absolute(index.root)
     if not root.exists():
         raise DataError(
             f"{printable(data_root)} was prepared from {printable(root)}, which is gone", hint=prepare_hint(data_root)
         )
-    return root
+    # an archive of any name, among others perhaps
+    return absolute(index.container_path(0)) if kind == "archive" else root
 
 
 def _index_root(data_root: Path) -> Path | None:

@@ -81,7 +81,7 @@ def test_an_empty_class_is_named(cli, tmp_path: Path) -> None:
     [
         (("--source", "smaple"), 2, "did you mean sample?"),
         (("--source", "xyz"), 2, "one of: shards, official, kaggle"),
-        (("nowhere",), 3, "there is nothing at nowhere"),
+        (("nowhere",), 3, "nowhere does not exist"),
         (("--source", "folder", "."), 3, "has no train/ folder"),
         (("--source", "official", "."), 3, f"has no {TRAIN}"),
     ],
@@ -165,6 +165,7 @@ def test_flags_that_do_not_fit(cli, args: tuple[str, ...], text: str) -> None:
 def make_wrong_sources(root: Path) -> None:
     (root / "photo.jpg").write_bytes(jpeg(1))
     (root / "my.tar").write_bytes(b"no tar" * 1000)
+    (root / "my.7z").write_bytes(b"7z")
     (root / "readme").write_text("hello")
     (root / "empty").mkdir()
     (root / "loose").mkdir()
@@ -187,12 +188,13 @@ def make_wrong_sources(root: Path) -> None:
     ("source", "text"),
     [
         ("photo.jpg", "photo.jpg is a single image"),
-        ("my.tar", "archives are known by the names under which they are published"),
-        ("readme", "readme is a file that resnetctl does not know"),
+        ("my.tar", "my.tar is damaged"),
+        ("my.7z", "my.7z is not a supported data set"),
+        ("readme", "readme is not a supported data set"),
         ("empty", "empty is empty"),
-        ("loose", "loose holds images, but no class folders"),
-        ("text only", "text only holds 2 folders, but neither train/"),
-        ("only val", "only val has a val/ folder, but no train/"),
+        ("loose", "no supported data set found in ./loose: images, but no class folders"),
+        ("text only", "./text only: 2 folders, but neither train/"),
+        ("only val", "./only val: it has val/, but no train/"),
         ("differ", "val/ has class folders that train/ has not: dog"),
         ("swapped", f"{TRAIN} holds ILSVRC2012_val_00000001.JPEG, which belongs into {VAL}"),
         ("swapped val", f"tar, which belongs into {TRAIN}"),

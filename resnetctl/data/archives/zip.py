@@ -78,6 +78,13 @@ def zip_members(
             raise _damaged(path, f"its directory has {found:,} members instead of {count:,}")
 
 
+def zip_names(path: Path) -> Iterator[str]:
+    """The names of all files of the zip at `path`. Raises DataError where its directory is damaged."""
+    with open_file(path) as (read, size):
+        begin, end, _ = _directory(path, read, size)
+        yield from (entry.name for entry in _entries(path, read, begin, end) if not entry.name.endswith("/"))
+
+
 def inflated_head(member: ZipMember) -> bytes:
     """The first bytes of a member, decompressed; fewer, or none, where they are damaged."""
     if member.method == STORED:
@@ -167,7 +174,7 @@ def _entry(path: Path, fields: tuple[int, ...], raw: bytes, extra: bytes) -> _En
     flags, method = fields[5], fields[6]
     crc32, length, size = fields[9:12]
     header = fields[-1]
-    name = raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
+    name = _name(raw, says_utf8=bool(flags & _UTF8))
     if 0xFFFFFFFF in (length, size, header):
         values = iter(_zip64(extra))
         try:
@@ -177,6 +184,14 @@ def _entry(path: Path, fields: tuple[int, ...], raw: bytes, extra: bytes) -> _En
         except StopIteration:
             raise _damaged(path, f"{printable(name)} lacks its zip64 sizes") from None
     return _Entry(name, flags, method, crc32, length, size, header)
+
+
+def _name(raw: bytes, says_utf8: bool) -> str:
+    """macOS writes UTF-8 and does not say so; names in cp437 are hardly ever UTF-8 by chance."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape") if says_utf8 else raw.decode("cp437")
 
 
 def _zip64(extra: bytes) -> list[int]:

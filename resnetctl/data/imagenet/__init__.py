@@ -50,8 +50,8 @@ to train on ImageNet, get it (it has no anonymous download) and put the files in
                                            and ILSVRC2012_devkit_t12.tar.gz, left as they are
     https://www.kaggle.com/c/imagenet-object-localization-challenge
     https://huggingface.co/datasets/ILSVRC/imagenet-1k
-to train on your own images, sort them into train/<class>/ and val/<class>/ and run:
-    resnetctl prepare FOLDER"""
+to train on your own images, sort them into train/<class>/ and val/<class>/, and give the folder, .zip or .tar:
+    resnetctl prepare SOURCE"""
 
 
 @cache

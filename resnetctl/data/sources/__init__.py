@@ -24,6 +24,7 @@ SOURCES = {
     "flat": "a tree whose val/ has no class folders: Kaggle's unpacked, or with the devkit beside it",
     "imagenette": "Imagenette's .tgz; downloaded (1.5 GB) where there is no SOURCE",
     "folder": "class folders, train/<class>/* and val/<class>/*, as torchvision's ImageFolder reads them",
+    "archive": "a .zip or .tar of class folders, with or without train/ and val/, used as it is",
     "sample": "2,500 real images that come with resnetctl, to try everything out; needs no SOURCE",
     "imagenette-320": "the same with a shorter side of 320 pixels (340 MB)",
     "imagenette-160": "the same with a shorter side of 160 pixels (100 MB)",
@@ -108,4 +109,6 @@ def source_module(kind: str) -> SourceModule:
 
 def recognised(path: Path) -> list[str]:
     """The kinds that `path` may be."""
-    return [kind for kind in SOURCES if "-" not in kind and source_module(kind).recognise(path)]
+    kinds = [kind for kind in SOURCES if "-" not in kind and source_module(kind).recognise(path)]
+    # any .zip or .tar is one of class folders, unless something better is known of it
+    return [kind for kind in kinds if kind != "archive"] or kinds

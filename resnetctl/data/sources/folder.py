@@ -1,8 +1,4 @@
-"""Class folders, `train/<class>/**` and `val/<class>/**`: each image file is a container of its own.
-
-The classes, their order and the accepted suffixes are those of torchvision's ImageFolder, except that a hidden folder
-(such as `.ipynb_checkpoints`) never becomes a class and hidden files (such as macOS' `._x.jpg`) are no images.
-"""
+"""Class folders, `train/<class>/**` and `val/<class>/**`: each image file is a container of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from resnetctl.data import imagenet
-from resnetctl.data.index import SPLITS, Record
+from resnetctl.data.index import Record
 from resnetctl.data.sources import Source
+from resnetctl.data.sources.class_folders import check_classes, is_hidden, is_image, skipped_notes, split_folders
 from resnetctl.data.sources.records import file_record
 from resnetctl.errors import DataError, cannot_read, printable, some
 from resnetctl.progress import Progress
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def recognise(path: Path) -> bool:
@@ -32,26 +27,30 @@ def recognise(path: Path) -> bool:
 
 def _is_flat(folder: Path) -> bool:
     """Whether there are images in it and no folders."""
-    entries = [entry for entry in scan(folder) if not entry.name.startswith(".")] if folder.is_dir() else []
-    return any(e.name.lower().endswith(SUFFIXES) for e in entries) and not any(e.is_dir() for e in entries)
+    entries = [entry for entry in scan(folder) if not is_hidden(entry.name)] if folder.is_dir() else []
+    return any(is_image(e.name) for e in entries) and not any(e.is_dir() for e in entries)
 
 
 def _is_train_itself(path: Path) -> bool:
     """Whether there are two visible folders at least, and each one's first files are images."""
-    folders = [entry for entry in scan(path) if entry.is_dir() and not entry.name.startswith(".")]
-    return len(folders) > 1 and all(_has_image(Path(folder.path)) for folder in folders)
+    folders = _visible_folders(path)
+    return len(folders) > 1 and all(_has_image(path / name) for name in folders)
 
 
 def _has_image(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(e.name.lower().endswith(SUFFIXES) and e.is_file() for e in islice(entries, 100))
+        return any(is_image(e.name) and e.is_file() for e in islice(entries, 100))
+
+
+def _visible_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in scan(folder) if entry.is_dir() and not is_hidden(entry.name))
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The classes of the tree at `path`, from the names of the folders in train/."""
     notes: list[str] = []
     if (path / "train").is_dir():
-        folders = {split: split for split in SPLITS if (path / split).is_dir()}
+        folders = split_folders(_visible_folders(path), str(path), notes)
     elif path.is_dir() and _is_train_itself(path):
         folders = {"train": ""}
     else:
@@ -60,15 +59,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             hint="put the class folders into train/ and val/ inside it",
         )
     found = {split: class_folders(path / folder, notes) for split, folder in folders.items()}
-    classes = tuple(found["train"])
-    if not classes:
-        raise DataError(f"{printable(path / 'train')} has no class folders", hint="one folder for each class, please")
-    extra = sorted(set(found.get("val", ())) - set(classes))
-    if extra:
-        raise DataError(
-            f"val/ has class folders that train/ has not: {some(extra)}",
-            hint="the two need the same class folders, else a label would mean two things",
-        )
+    classes = check_classes(found, folders, str(path))
     return Source(
         name=_name(path, classes),
         root=path,
@@ -86,49 +77,43 @@ def _name(path: Path, classes: tuple[str, ...]) -> str:
 
 def class_folders(split: Path, notes: list[str]) -> list[str]:
     """Names of the class folders, sorted as Python sorts strings; links to folders count."""
-    names = sorted(entry.name for entry in scan(split) if entry.is_dir())
-    hidden = [name for name in names if name.startswith(".")]
+    hidden = sorted(entry.name for entry in scan(split) if entry.is_dir() and is_hidden(entry.name))
     if hidden:
         notes.append(f"hidden folders are no classes: {some([f'{split.name}/{name}' for name in hidden])}")
-    return [name for name in names if not name.startswith(".")]
+    return _visible_folders(split)
 
 
 def image_records(
     root: Path, folder: str, split: str, classes: tuple[str, ...], notes: list[str], progress: Progress
 ) -> Iterator[Record]:
     """The image files in the class folders of `root`/`folder`, where `folder` may be empty."""
-    done, ignored = 0, []
+    done, skipped = 0, []
     above = f"{folder}/" if folder else ""
     for label, name in enumerate(classes):
         if not (root / folder / name).is_dir():
             continue
         for relative in _files(root / folder / name, ""):
-            file_name = relative.rpartition("/")[2]
-            if file_name.startswith(".") or not file_name.lower().endswith(SUFFIXES):
-                ignored.append(f"{above}{name}/{relative}")
+            if not is_image(relative.rpartition("/")[2]):
+                skipped.append(f"{above}{name}/{relative}")
                 continue
             yield file_record(root, f"{above}{name}/{relative}", f"{name}/{relative}", label)
             done += 1
             progress(f"indexing {split}", done, None)
-    if ignored:
-        notes.append(f"{len(ignored):,} files are no images by their names: {some(ignored)}")
+    notes += skipped_notes(skipped)
 
 
 def image_files(root: Path) -> Iterator[str]:
     """Paths below `root` of all files that would be indexed, in no special order; no file is opened."""
     has_train = (root / "train").is_dir()
-    for folder in [root / split for split in SPLITS if (root / split).is_dir()] if has_train else [root]:
-        for name in class_folders(folder, []):
-            above = f"{folder.name}/{name}" if has_train else name
-            yield from (f"{above}/{relative}" for relative in images_below(folder / name))
+    for folder in split_folders(_visible_folders(root), str(root), []).values() if has_train else [""]:
+        above = f"{folder}/" if folder else ""
+        for name in _visible_folders(root / folder):
+            yield from (f"{above}{name}/{relative}" for relative in images_below(root / folder / name))
 
 
 def images_below(folder: Path) -> Iterator[str]:
     """Paths of all image files below `folder`, relative to it, but for hidden ones; no file is opened."""
-    for relative in _files(folder, ""):
-        file_name = relative.rpartition("/")[2]
-        if not file_name.startswith(".") and file_name.lower().endswith(SUFFIXES):
-            yield relative
+    return (relative for relative in _files(folder, "") if is_image(relative.rpartition("/")[2]))
 
 
 def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
@@ -140,7 +125,7 @@ def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -
     for entry in sorted(scan(folder), key=lambda e: e.name):
         if not entry.is_dir():
             yield prefix + entry.name
-        elif not entry.name.startswith("."):
+        elif not is_hidden(entry.name):
             yield from _files(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
 
 

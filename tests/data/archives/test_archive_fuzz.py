@@ -1,7 +1,9 @@
 """Archives with changed bytes give records inside the file, or one clean DataError; nothing else, and quickly."""
 
 import contextlib
+import io
 import resource
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ from resnetctl.data.sources import official, source_module
 from resnetctl.errors import DataError
 from resnetctl.progress import silent
 from tests.fixtures.holdings import Holding
-from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL
+from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL, jpeg, tar_of
 from tests.fixtures.imagenet_archives import official as made_official
 
 WNIDS = imagenet.wnids()[::400]
@@ -140,8 +142,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     packing = Copying(packing=Packing(shard_size=10))
     prepare(data, held.flat(folder / "flat"), allow_incomplete=True, copying=packing)
     held.parquet(folder / "hf", 1)
+    pictures = [(f"pets/{split}/{name}/1.jpg", jpeg(1)) for split in ("train", "val") for name in ("cat", "dog")]
     return {
         "kaggle": held.kaggle_zip(folder / "a.zip").read_bytes(),
+        "zip of folders": zip_of(pictures),
+        "tar of folders": tar_of(pictures),
         "solution": held.solution().encode(),
         "parquet": (folder / "hf/data/train-00000-of-00001.parquet").read_bytes(),
         "index": (data / "train.index.safetensors").read_bytes(),
@@ -149,6 +154,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "dataset": (data / "dataset.json").read_bytes(),
         "quarantine": encode_quarantine([BadImage("train", "a/b", "c", "d")] * 9),
     }
+
+
+def zip_of(members: list[tuple[str, bytes]]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return file.getvalue()
 
 
 def check_kaggle(data: bytes, folder: Path) -> None:
@@ -161,6 +174,21 @@ def check_kaggle(data: bytes, folder: Path) -> None:
             assert record.name.split("/")[0] == source.classes[record.label]
             assert record.container == "a.zip"
             assert record.size <= MAX_SAMPLE_BYTES
+
+
+def check_class_folders(data: bytes, folder: Path) -> None:
+    """The bytes as a .zip and as a .tar of class folders, whichever they are."""
+    for name in ("a.zip", "a.tar"):
+        (folder / name).write_bytes(data)
+        with contextlib.suppress(DataError):
+            source = source_module("archive").open_source(folder / name, folder, "archive", silent)
+            for records in source.splits.values():
+                for record in records(silent):
+                    assert 0 <= record.offset <= record.offset + record.length <= len(data)
+                    assert record.name.split("/")[0] == source.classes[record.label]
+                    assert record.container == name
+                    assert record.size <= MAX_SAMPLE_BYTES
+        (folder / name).unlink()
 
 
 def check_solution(data: bytes, folder: Path) -> None:
@@ -211,6 +239,8 @@ def check_quarantine(data: bytes, folder: Path) -> None:
 
 CHECKS = {
     "kaggle": check_kaggle,
+    "zip of folders": check_class_folders,
+    "tar of folders": check_class_folders,
     "solution": check_solution,
     "parquet": check_parquet,
     "index": check_index,

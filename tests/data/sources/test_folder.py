@@ -1,13 +1,15 @@
 """Class folders, against torchvision's ImageFolder."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from resnetctl.data import imagenet
 from resnetctl.data.prepare import prepare
-from resnetctl.data.sources.folder import SUFFIXES
+from resnetctl.data.sources.class_folders import SUFFIXES
+from resnetctl.data.verify import verify
 from resnetctl.errors import DataError
 from tests.fixtures.imagenet_archives import jpeg
 
@@ -58,7 +60,8 @@ def test_fault_16_hidden_folders_and_files_never_count(tmp_path: Path) -> None:
     assert index.info.classes == ("cat", "dog")
     assert [index.name(i) for i in range(len(index))] == [f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(3)]
     assert any("train/.ipynb_checkpoints" in text for text in done.notices)
-    assert any("._0.jpg" in text and "Thumbs.db" in text for text in done.notices)
+    assert "1 hidden file skipped: train/cat/._0.jpg" in done.notices
+    assert "1 file skipped: not a supported image type: train/cat/Thumbs.db" in done.notices
     assert index.info.notes
 
 
@@ -94,12 +97,56 @@ def test_a_part_of_imagenet_is_a_data_set_of_its_own(tmp_path: Path) -> None:
 
 def test_no_val_is_said(tmp_path: Path) -> None:
     root = tree(tmp_path / "in")
-    (root / "val").rename(root / "validation")
+    (root / "val").rename(root / "later")
     done = prepare(tmp_path / "data", root)
     assert (done.dataset.val_images, len(done.splits)) == (0, 1)
     assert any("no val split" in text for text in done.notices)
     with pytest.raises(DataError, match="no val split"):
         done.dataset.val()
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_val(tmp_path: Path, name: str) -> None:
+    plain = prepare(tmp_path / "plain", tree(tmp_path / "in")).dataset
+    (tmp_path / "in/val").rename(tmp_path / "in" / name)
+    done = prepare(tmp_path / "data", tmp_path / "in")
+    assert done.dataset.fingerprints == plain.fingerprints
+    assert done.dataset.val().container_name(0) == f"{name}/cat/0.jpg"
+    assert verify(tmp_path / "data", workers=0).ok
+    (tmp_path / "in" / name / "cat/new.jpg").write_bytes(jpeg(99))
+    assert f"{name}/cat/new.jpg" in str([c.detail for c in verify(tmp_path / "data", workers=0).checks if not c.ok])
+
+
+def test_val_under_two_names(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in")
+    shutil.copytree(root / "val", root / "validation")
+    with pytest.raises(DataError, match="has val/ and validation/"):
+        prepare(tmp_path / "data", root)
+
+
+def test_test_is_left_alone_and_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in")
+    (root / "test").mkdir()
+    (root / "test/1.jpg").write_bytes(jpeg(1))
+    done = prepare(tmp_path / "data", root)
+    assert (done.dataset.train_images, done.dataset.val_images) == (6, 4)
+    assert "test/ is left alone: train/ is trained on, val/ is measured on" in done.notices
+
+
+def test_valid_without_class_folders(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in")
+    shutil.rmtree(root / "val")
+    (root / "valid").mkdir()
+    (root / "valid/1.jpg").write_bytes(jpeg(1))
+    with pytest.raises(DataError, match=r"valid/ in .* has no class folders"):
+        prepare(tmp_path / "data", root)
+
+
+def test_what_macos_leaves_in_a_folder_is_no_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "__MACOSX"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "1.jpg").write_bytes(jpeg(1))
+    assert prepare(tmp_path / "data", tmp_path / "in").dataset.train().info.classes == ("cat", "dog")
 
 
 def test_a_val_class_that_train_has_not(tmp_path: Path) -> None:
@@ -142,7 +189,7 @@ def test_a_dangling_link_is_named(tmp_path: Path) -> None:
 def test_class_folders_without_train_are_explained(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="holds 2 folders, but neither train/"):
+    with pytest.raises(DataError, match="2 folders, but neither train/"):
         prepare(tmp_path / "data", tmp_path / "pets")
     with pytest.raises(DataError, match="no train/ folder"):
         prepare(tmp_path / "data", tmp_path / "pets", "folder")

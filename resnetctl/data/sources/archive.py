@@ -1,0 +1,178 @@
+"""A .zip or .tar of class folders, read in place: with or without train/ and val/, and one folder around them or none.
+
+The same pictures as a folder have the same classes, names and labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from resnetctl.data import imagenet
+from resnetctl.data.archives.reader import open_file
+from resnetctl.data.archives.tar import tar_members
+from resnetctl.data.archives.zip import zip_members, zip_names
+from resnetctl.data.index import Record
+from resnetctl.data.sources import Source
+from resnetctl.data.sources.class_folders import check_classes, is_hidden, is_image, skipped_notes, split_folders
+from resnetctl.data.sources.folder import scan
+from resnetctl.data.sources.records import tar_record, zip_record
+from resnetctl.errors import DataError, printable
+from resnetctl.progress import Progress
+
+SUFFIXES = (".zip", ".tar")
+_FORM = "the archive needs a folder for each class, or train/<class>/ and val/<class>/"
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` is a .zip or .tar, or a folder with just one of them."""
+    return _find(path) is not None
+
+
+def _find(path: Path) -> Path | None:
+    if not path.is_dir():
+        return path if path.is_file() and path.name.lower().endswith(SUFFIXES) else None
+    found = [e for e in scan(path) if e.name.lower().endswith(SUFFIXES) and not is_hidden(e.name) and e.is_file()]
+    return Path(found[0].path) if len(found) == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Which folders of an archive are which."""
+
+    above: str
+    """What all paths begin with: `photos/`, or nothing."""
+    folders: dict[str, str]
+    """Split to its folder; train is "" where the classes themselves lie there."""
+
+    def place(self, name: str) -> tuple[str, str] | None:
+        """Split of a member, and its path from the class folder on; None for one that is in no class folder."""
+        if not name.startswith(self.above) or any(map(is_hidden, name.split("/")[:-1])):
+            return None
+        inside = name[len(self.above) :]
+        for split, folder in self.folders.items():
+            below = f"{folder}/" if folder else ""
+            if inside.startswith(below) and "/" in inside[len(below) :]:
+                return split, inside[len(below) :]
+        return None
+
+
+def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
+    """The classes of the archive at or in `path`, from the folders that its members lie in."""
+    archive = _find(path)
+    if archive is None:
+        raise DataError(
+            f"{printable(path)} is no .zip or .tar, nor a folder with just one", hint="give the archive itself"
+        )
+    notes: list[str] = []
+    seen = _look_through(archive)
+    layout = _layout(archive, seen.with_images, notes)
+    classes: dict[str, set[str]] = {split: set() for split in layout.folders}
+    for folder in seen.folders:
+        if place := layout.place(f"{folder}/"):
+            classes[place[0]].add(place[1].partition("/")[0])
+    labels = check_classes(classes, layout.folders, archive.name)
+    if layout.folders["train"] == "" and len(labels) < 2:
+        raise DataError(f"{printable(archive.name)} has one class folder, {printable(labels[0])}", hint=_FORM)
+    notes += skipped_notes([name for name in seen.skipped if layout.place(name)])
+    records = _zip_records if archive.suffix.lower() == ".zip" else _tar_records
+    return Source(
+        name=imagenet.NAME if labels == imagenet.wnids() else printable(archive.stem),
+        root=archive.parent,
+        classes=labels,
+        class_names=imagenet.names_of(labels),
+        splits={split: partial(records, archive, layout, split, labels) for split in layout.folders},
+        published=imagenet.meant_to_be_imagenet(labels),
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What a walk through an archive finds, but for what is hidden."""
+
+    folders: set[str]
+    """The folders that files lie in."""
+    with_images: set[str]
+    """Those of them with an image."""
+    skipped: list[str]
+    """Files that are no images."""
+
+
+def _look_through(archive: Path) -> _Seen:
+    seen = _Seen(folders=set(), with_images=set(), skipped=[])
+    for name in _names(archive):
+        folder, _, file = name.rpartition("/")
+        if not folder or any(map(is_hidden, folder.split("/"))):
+            continue
+        seen.folders.add(folder)
+        if is_image(file):
+            seen.with_images.add(folder)
+        else:
+            seen.skipped.append(name)
+    return seen
+
+
+def _names(archive: Path) -> Iterator[str]:
+    """The names of all files, as paths without `./`."""
+    if archive.suffix.lower() == ".zip":
+        yield from map(os.path.normpath, zip_names(archive))
+    else:
+        with open_file(archive) as (read, size):
+            for member in tar_members(read, 0, size, archive.name, folders=True):
+                yield os.path.normpath(member.name)
+
+
+def _layout(archive: Path, folders: set[str], notes: list[str]) -> _Layout:
+    """Where the splits lie, to judge by the `folders` with images."""
+    if not folders:
+        raise DataError(f"{printable(archive.name)} has no folders with images", hint=_FORM)
+    above, tops = "", _tops(folders)
+    if len(tops) == 1 and "train" not in tops:
+        above = f"{tops.pop()}/"
+        tops = _tops(folder[len(above) :] for folder in folders if folder.startswith(above))
+    if "train" in tops:
+        return _Layout(above=above, folders=split_folders(tops, archive.name, notes))
+    return _Layout(above=above, folders={"train": ""})
+
+
+def _tops(folders: Iterable[str]) -> set[str]:
+    return {folder.partition("/")[0] for folder in folders}
+
+
+def _zip_records(
+    archive: Path, layout: _Layout, split: str, classes: tuple[str, ...], progress: Progress
+) -> Iterator[Record]:
+    label_of = {name: label for label, name in enumerate(classes)}
+
+    def wanted(name: str) -> bool:
+        return _sample(layout, split, name) is not None
+
+    for done, member in enumerate(zip_members(archive, wanted), 1):
+        name = str(_sample(layout, split, member.name))
+        yield zip_record(archive, member, name, label_of[name.partition("/")[0]])
+        progress(f"indexing {split}", done, None)
+
+
+def _tar_records(
+    archive: Path, layout: _Layout, split: str, classes: tuple[str, ...], progress: Progress
+) -> Iterator[Record]:
+    label_of = {name: label for label, name in enumerate(classes)}
+    done = 0
+    with open_file(archive) as (read, size):
+        for member in tar_members(read, 0, size, archive.name, folders=True):
+            name = _sample(layout, split, member.name)
+            if name is not None:
+                yield tar_record(read, archive.name, member, name, label_of[name.partition("/")[0]])
+                done += 1
+                progress(f"indexing {split}", done, None)
+
+
+def _sample(layout: _Layout, split: str, member: str) -> str | None:
+    """`<class>/<file>` of a member that is an image of `split`, else None."""
+    name = os.path.normpath(member)
+    place = layout.place(name) if is_image(name.rpartition("/")[2]) else None
+    return place[1] if place is not None and place[0] == split else None

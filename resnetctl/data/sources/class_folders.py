@@ -1,0 +1,72 @@
+"""How pictures sorted into class folders are read, whether they lie in a folder or in an archive.
+
+The classes, their order and the accepted suffixes are those of torchvision's ImageFolder, except that hidden folders
+(such as `.ipynb_checkpoints`) are no classes, hidden files (such as macOS' `._x.jpg`) no images, and that val may be
+called valid or validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from resnetctl.errors import DataError, counted, printable, some
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_VAL = ("val", "valid", "validation")
+_TEST = "test"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none that people put there: `.DS_Store`, `._x.jpg`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is indexed."""
+    return not is_hidden(name) and name.lower().endswith(SUFFIXES)
+
+
+def split_folders(folders: Collection[str], what: str, notes: list[str]) -> dict[str, str]:
+    """Split to its folder among `folders` of `what`, of which train is one.
+
+    Raises DataError where val is there under two names.
+    """
+    val = [name for name in _VAL if name in folders]
+    if len(val) > 1:
+        raise DataError(
+            f"{printable(what)} has {val[0]}/ and {val[1]}/, and val can be only one of them",
+            hint="move one of the two elsewhere",
+        )
+    if _TEST in folders:
+        notes.append(f"{_TEST}/ is left alone: train/ is trained on, {val[0] if val else 'val'}/ is measured on")
+    return {"train": "train", "val": val[0]} if val else {"train": "train"}
+
+
+def check_classes(classes: Mapping[str, Collection[str]], folders: Mapping[str, str], what: str) -> tuple[str, ...]:
+    """The classes of train, sorted. `classes`: those of each split; `folders`: where in `what` the split lies.
+
+    Raises DataError where a split has none, or val has others than train.
+    """
+    for split, found in classes.items():
+        if not found:
+            place = f"{folders[split]}/ in {printable(what)}" if folders[split] else printable(what)
+            raise DataError(f"{place} has no class folders", hint="the images of each class need a folder of their own")
+    extra = sorted(set(classes.get("val", ())) - set(classes["train"]))
+    if extra:
+        raise DataError(
+            f"{folders['val']}/ has class folders that train/ has not: {some(extra)}",
+            hint="both need the same class folders, else a label would mean two things",
+        )
+    return tuple(sorted(classes["train"]))
+
+
+def skipped_notes(skipped: list[str]) -> list[str]:
+    """What to say of the files that were not indexed."""
+    hidden = [name for name in skipped if is_hidden(name.rpartition("/")[2])]
+    others = [name for name in skipped if not is_hidden(name.rpartition("/")[2])]
+    notes = []
+    if hidden:
+        notes.append(f"{counted(len(hidden), 'hidden file')} skipped: {some(hidden)}")
+    if others:
+        notes.append(f"{counted(len(others), 'file')} skipped: not a supported image type: {some(others)}")
+    return notes
