@@ -18,6 +18,7 @@ from resnetctl.recipe_fields import (
     SECTIONS,
     CheckpointRecipe,
     DataRecipe,
+    EmaRecipe,
     ModelRecipe,
     OptimizerRecipe,
     Recipe,
@@ -31,6 +32,7 @@ __all__ = [
     "ARCHITECTURES",
     "CheckpointRecipe",
     "DataRecipe",
+    "EmaRecipe",
     "ModelRecipe",
     "OptimizerRecipe",
     "Override",
@@ -57,6 +59,7 @@ __all__ = [
 _PRESETS = Path(__file__).parent / "recipes"
 _MAX_FILE_BYTES = 1 << 20
 _MAX_EXTENDS = 8
+_LATER_SECTIONS = ("ema",)  # which the first version's checkpoints do not have
 
 
 class Override(NamedTuple):
@@ -361,7 +364,7 @@ def recipe_from_dict(document: Any) -> Recipe:
     read: dict[str, Any] = {}
     read_origins: dict[str, str] = {}
     _apply(values, {key: origins.get(key, "default") for key in values}, read, read_origins, problems)
-    problems += [(name, "it is missing") for name in SECTIONS if name not in document]
+    problems += [(name, "it is missing") for name in SECTIONS if name not in (*document, *_LATER_SECTIONS)]
     # a key that an older version did not have takes its default, which must therefore be what that version did
     try:
         return _build({name: document[name] for name in ABOUT if name in document}, read, read_origins, problems)

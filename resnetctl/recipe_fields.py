@@ -40,6 +40,9 @@ class ModelRecipe(Section):
     conv_init: str = key("fan-out", one_of("fan-out", "fan-in"))
     """Convolutions start normal with deviation √(2 / fan) (He et al. 2015), the fan that of the outputs, as in
     torchvision, or of the inputs, as in NVIDIA's examples and Composer."""
+    drop_path: float = key(0.0, less_than(1))
+    """Probability that an image skips the last block's residual branch, rising linearly from 0 at the first block
+    (Huang et al. 2016, stochastic depth)."""
     norm_init: str = key("ones", one_of("ones", "uniform"))
     """Batch norms' weights start at one, or uniform from 0 to 1, as in Composer."""
     head_init: str = key("uniform", one_of("uniform", "normal", "fan-in"))
@@ -126,8 +129,23 @@ class TrainRecipe(Section):
     """Images per forward pass on one device; 0: chosen for the device."""
     sync_bn: bool = key(False)
     """Batch norm over the images of all devices together instead of each device's own (CUDA only)."""
+    loss: str = key("cross-entropy", one_of("cross-entropy", "bce"))
+    """"cross-entropy", or "bce": binary cross-entropy, each class a question of its own."""
     label_smoothing: float = key(0.0, less_than(1))
     """Share of the target that is spread over all classes."""
+    bce_threshold: float = key(0.0, less_than(1))
+    """With "bce": targets above it become 1 and all others 0, so that each class of a mixed image counts fully, as
+    timm's bce_target_thresh does; 0: targets as they are."""
+    bce_sum: bool = key(False)
+    """With "bce": the sum over the classes, as in Composer, instead of their mean, as in timm."""
+    clip_grad_norm: float = key(0.0, between(0.0, 1e9))
+    """Longest gradient, as the norm over all parameters: longer ones are scaled to it; 0: any length."""
+    freeze: str = key("nothing", one_of("nothing", "backbone"))
+    """What does not learn in the first freeze_epochs: "nothing", or the "backbone", which is all but the last layer."""
+    freeze_epochs: float = key(0.0, between(0.0, 100_000.0))
+    """Epochs after which all learns; 0: none does for the whole run."""
+    freeze_norm: bool = key(False)
+    """Batch norm keeps, and uses, the statistics that the starting weights came with."""
     precision: str = key("auto", one_of("auto", "bf16", "fp16", "fp32"))
     """Arithmetic of forward and backward: "auto", "bf16", "fp16" or "fp32"."""
     channels_last: bool = key(True)
@@ -155,10 +173,10 @@ class TrainRecipe(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe(Section):
-    """Stochastic gradient descent and its rate."""
+    """The optimizer and its rate."""
 
-    name: str = key("sgd", one_of("sgd"))
-    """The optimizer: "sgd" (with momentum)."""
+    name: str = key("sgd", one_of("sgd", "sgdw", "adamw", "lamb"))
+    """"sgd" (with momentum), "sgdw" (its decay decoupled, as in Composer), "adamw", or "lamb" (timm's, an extra)."""
     lr: float = key(rule=between(0.0, 1000.0))
     """Peak learning rate."""
     lr_batch: int = key(0, between(0, 1 << 20))
@@ -170,14 +188,23 @@ class OptimizerRecipe(Section):
     """Share of the last update that is kept."""
     nesterov: bool = key(False)
     """Nesterov's form of the momentum."""
+    betas: tuple[float, float] = key((0.9, 0.999), each(0, 0.99999999, "two shares from 0 to less than 1"))
+    """"adamw" and "lamb": shares of the running means of the gradient and of its square that are kept."""
+    eps: float = key(1e-8, between(0.0, 1.0))
+    """"adamw" and "lamb": added to the denominator."""
+    backbone_lr: float = key(1.0, between(0.0, 1.0))
+    """Factor of the rate for all but the last layer."""
     weight_decay: float = key(0.0, between(0.0, 1.0))
-    """L2 penalty added to the gradient, as torch.optim.SGD does."""
+    """"sgd": L2 penalty added to the gradient. "adamw", "lamb": share of the weights, times the rate, that each step
+    takes away. "sgdw": share of the weights that a step at the peak rate takes away."""
     no_decay: str = key("nothing", one_of("nothing", "norm", "norm-and-bias"))
     """What weight decay leaves out: "nothing", "norm" (batch norm's weights and biases) or "norm-and-bias"."""
 
     def _conflicts(self) -> list[tuple[str, str]]:
         if self.nesterov and self.momentum == 0:
             return [("nesterov", "true needs an optimizer.momentum above 0")]
+        if self.nesterov and self.name not in ("sgd", "sgdw"):
+            return [("nesterov", f"{self.name} has no such form")]
         return []
 
 
@@ -206,6 +233,25 @@ class ScheduleRecipe(Section):
     """Epochs at which "step" drops, such as [30, 60, 80]; empty: every step_epochs."""
     step_factor: float = key(0.1, between(0.0, 1.0))
     """Factor of each drop of "step"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaRecipe(Section):
+    """An exponential moving average of weights and buffers, which is what is evaluated."""
+
+    every_steps: int = key(0, between(0, 1 << 40))
+    """Optimizer steps between updates of the average; 0: no average."""
+    count: str = key("run", one_of("run", "epoch"))
+    """Updates come after each every_steps-th step of the "run"; or after the first step of each "epoch" and every
+    every_steps-th from there, as in torchvision's reference."""
+    decay: float = key(0.9999, less_than(1))
+    """Share of the average that an update keeps."""
+    rescale: bool = key(False)
+    """1 - decay is multiplied by global_batch × every_steps / epochs, as torchvision's reference does."""
+    half_life: float = key(0.0, between(0.0, 1e12))
+    """Steps in which a weight's share of the average halves, instead of decay; 0: decay decides."""
+    in_warmup: str = key("average", one_of("average", "copy"))
+    """During the schedule's warm-up an update averages, or copies, as in torchvision's reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +290,8 @@ class Recipe:
     """The optimizer and its rate."""
     schedule: ScheduleRecipe
     """The learning rate over the run."""
+    ema: EmaRecipe = field(default_factory=EmaRecipe)
+    """The moving average of the weights."""
     checkpoint: CheckpointRecipe
     """When checkpoints are written."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
@@ -256,6 +304,7 @@ SECTIONS: dict[str, type] = {
     "train": TrainRecipe,
     "optimizer": OptimizerRecipe,
     "schedule": ScheduleRecipe,
+    "ema": EmaRecipe,
     "checkpoint": CheckpointRecipe,
 }
 ABOUT = ("name", "summary", "notes", "published", "source")

@@ -84,6 +84,8 @@ class Evaluated:
     loss: float
     images: int
     seconds: float
+    raw_top1: float | None = None
+    """Percent, of the weights themselves where the figures above are those of their moving average."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,8 +51,12 @@ def in_use(network: nn.Module, recipe: Recipe, device: torch.device, precision: 
     )
 
 
-def load_model(checkpoint: Checkpoint, device: torch.device, notice: Callable[[str], None]) -> Model:
+def load_model(
+    checkpoint: Checkpoint, device: torch.device, notice: Callable[[str], None], *, raw: bool = False
+) -> Model:
     """The model of a checkpoint on `device`, in evaluation mode, as its recipe evaluates it.
+
+    That is the moving average of the weights where there is one, unless `raw`.
 
     Raises CheckpointError where the tensors are not those of the recipe's network. `notice` hears of an arithmetic that
     is not the trained one.
@@ -60,7 +64,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device, notice: Callable[[s
     metadata = checkpoint.metadata
     network = build_model(metadata.recipe.model, len(metadata.classes))
     try:
-        network.load_state_dict(checkpoint.part("model"), strict=True)
+        average = {} if raw else checkpoint.part("ema")
+        network.load_state_dict(average or checkpoint.part("model"), strict=True)
     except RuntimeError as error:
         raise CheckpointError(
             f"the checkpoint's tensors do not fit its own recipe: {str(error).splitlines()[0]}"

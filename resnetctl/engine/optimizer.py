@@ -6,33 +6,90 @@ step that the loss scaler skips cannot leave memory behind that nobody has writt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
+from resnetctl.errors import ResnetctlError
 from resnetctl.model.resnet import parameter_groups
-from resnetctl.recipe import OptimizerRecipe
+from resnetctl.recipe import Recipe, effective_lr
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe, device: torch.device) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the parameters of `model`; its rate is set before each step, by `set_rate`."""
-    optimizer = torch.optim.SGD(
-        parameter_groups(model, recipe.weight_decay, recipe.no_decay),
-        lr=0.0,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=device.type in ("cpu", "cuda"),
-    )
-    kept = ("momentum_buffer",) if recipe.momentum else ()
+class DecoupledSGD(torch.optim.SGD):
+    """SGD whose weight decay does not pass through the momentum: w is first multiplied by 1 - lr / peak × decay.
+
+    As Composer's DecoupledSGDW (Loshchilov & Hutter 2017, arXiv:1711.05101).
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], peak: float, **options: Any) -> None:
+        decays = [group["weight_decay"] for group in groups]
+        super().__init__([{**group, "weight_decay": 0.0} for group in groups], **options)
+        self.peak, self.decays = peak, decays
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Decay, then step."""
+        for group, decay in zip(self.param_groups, self.decays, strict=True):
+            moved = [p for p in group["params"] if p.grad is not None]
+            if decay and self.peak and moved:
+                torch._foreach_mul_(moved, 1 - group["lr"] / self.peak * decay)
+        return super().step(closure)
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters of `model`; `prepare_step` sets its rate before each step."""
+    o = recipe.optimizer
+    groups = parameter_groups(model, o.weight_decay, o.no_decay, o.backbone_lr)
+    fused = device.type in ("cpu", "cuda")
+    momentum = {"momentum_buffer": None} if o.momentum else {}
+    moments = {"exp_avg": None, "exp_avg_sq": None}
+    optimizer: torch.optim.Optimizer
+    match o.name:
+        case "sgd":
+            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=o.momentum, nesterov=o.nesterov, fused=fused)
+            return _with_zeros(optimizer, momentum)
+        case "sgdw":
+            peak = effective_lr(recipe)
+            optimizer = DecoupledSGD(groups, peak, lr=0.0, momentum=o.momentum, nesterov=o.nesterov)
+            return _with_zeros(optimizer, momentum)
+        case "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=0.0, betas=o.betas, eps=o.eps, fused=fused)
+            return _with_zeros(optimizer, {"step": device if fused else torch.device("cpu"), **moments})
+        case "lamb":
+            optimizer = _lamb()(groups, lr=0.0, betas=o.betas, eps=o.eps)
+            return _with_zeros(optimizer, moments)
+    raise AssertionError(o.name)
+
+
+def _lamb() -> Any:
+    try:
+        from timm.optim.lamb import Lamb
+    except ImportError:
+        raise ResnetctlError(
+            "optimizer.name = lamb needs the package timm", hint='pip install "resnetctl[timm]"'
+        ) from None
+    return Lamb
+
+
+def _with_zeros(optimizer: torch.optim.Optimizer, kept: Mapping[str, torch.device | None]) -> torch.optim.Optimizer:
+    """Let it keep `kept` of each parameter: a number on a device, or as many numbers as the parameter has."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            optimizer.state[parameter] = {name: torch.zeros_like(parameter) for name in kept}
+            optimizer.state[parameter] = {
+                name: torch.zeros_like(parameter) if place is None else torch.zeros((), device=place)
+                for name, place in kept.items()
+            }
     return optimizer
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Let the next step take the learning rate `lr`."""
+def prepare_step(optimizer: torch.optim.Optimizer, number: int, lr: float) -> None:
+    """Let the next step be step `number` (from 0), at the learning rate `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_factor"]
+        if "bias_correction" in group:  # LAMB counts its steps there, and adds one first
+            group["step"] = torch.tensor(float(number))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from resnetctl.data.batches.order import epoch_end, total_steps
 from resnetctl.data.batches.resolution import size_at
 from resnetctl.engine.schedule import learning_rate
+from resnetctl.model.ema import decay_of
 from resnetctl.recipe import Recipe, effective_lr
 
 
@@ -43,6 +44,22 @@ class Timeline:
         """The learning rate of `step`."""
         per_epoch = self.images / self.recipe.train.global_batch
         return learning_rate(step, self.steps_planned, per_epoch, effective_lr(self.recipe), self.recipe.schedule)
+
+    def ema_decay(self, step: int) -> float | None:
+        """The share that the moving average keeps in the update after `step`; None where there is no update then."""
+        ema, schedule = self.recipe.ema, self.recipe.schedule
+        if not ema.every_steps:
+            return None
+        since = step - self.epoch_of(step + 1)[1] if ema.count == "epoch" else step + 1
+        if since % ema.every_steps:
+            return None
+        in_warmup = self.epoch_of(step + 1)[0] < schedule.warmup_epochs
+        return 0.0 if ema.in_warmup == "copy" and in_warmup else decay_of(ema, self.recipe.train)
+
+    def is_frozen(self, step: int) -> bool:
+        """Whether only the last layer learns in `step`."""
+        t = self.recipe.train
+        return t.freeze == "backbone" and (not t.freeze_epochs or self.epoch(step) < t.freeze_epochs)
 
     def size(self, step: int) -> int:
         """The resolution of `step` in pixels."""

@@ -90,18 +90,21 @@ class _TrainLoop:
             classes = len(self.setup.train.info.classes)
             for text in load_weights(self.trainer.model, model.weights, model.arch, classes):
                 yield Notice(text=text)
+            self.trainer.update_average(0.0)
         else:
             yield from self._resume(here)
         why_not = compile_or_why_not(self.recipe.train.compile, self.setup.device)
+        self.compiled = why_not is None
+        self.trainer.freeze(self.timeline.is_frozen(self.state.step))
         self.trainer.spread(self.micro_batch, self.timeline.size(self.state.step))
-        if why_not is None:
+        if self.compiled:
             self.trainer.compile()
         elif why_not:
             yield Notice(text=why_not)
         self.checkpoints = RunCheckpoints(self.setup, self.timeline, self.state, self.trainer, self.meter, here)
         self.stop.begun = True
         self.setup.begun()
-        yield self._started(compiled=why_not is None)
+        yield self._started()
 
     def _resume(self, here: dict[str, str | int]) -> Iterator[Event]:
         """Take up the checkpoint, and warn where the bits of the result will depend on it."""
@@ -166,7 +169,11 @@ class _TrainLoop:
         t, step = self.recipe.train, self.state.step
         lr = self.timeline.lr(step)
         timed = Timed(batches)
+        self._freeze(step)
         self.unreadable_now = self.trainer.step(step, timed, self.view.micro_batches, lr)
+        decay = self.timeline.ema_decay(step)
+        if decay is not None:
+            self.trainer.update_average(decay)
         trace(self._samples)
         self.state.step = step = step + 1
         self.meter.steps += 1
@@ -175,6 +182,14 @@ class _TrainLoop:
         yield self._stepped(loss, lr)
         if t.running_loss_every:
             yield from self._running_loss()
+
+    def _freeze(self, step: int) -> None:
+        """Let learn what learns in `step`; the ranks' bookkeeping of gradients is made anew where that changes."""
+        if self.trainer.freeze(self.timeline.is_frozen(step)):
+            self.trainer.train_mode()
+            self.trainer.spread(self.micro_batch, self.timeline.size(step))
+            if self.compiled:
+                self.trainer.compile()
 
     def _samples(self) -> str:
         """What this rank sees in this step, a line for each micro-batch."""
@@ -205,6 +220,7 @@ class _TrainLoop:
                 "epoch": self.timeline.epoch(step),
                 "loss": loss,
                 "lr": lr,
+                **({} if self.trainer.grad_norm is None else {"grad_norm": float(self.trainer.grad_norm)}),
                 "images_per_second": round(self.meter.images_per_second, 1),
                 "waiting": round(self.meter.waiting, 4),
                 "time": round(time.time(), 3),
@@ -257,17 +273,26 @@ class _TrainLoop:
         # new loader processes are forked: not while the saver's thread may hold a lock
         yield from self.checkpoints.wait()
         self.trainer.share_buffers()
-        events = evaluate(
-            self.trainer.in_use(),
-            eval_batches(self.recipe, self.setup.val, self.setup.device, self.group),
-            workers=self.setup.workers,
-            stopped=lambda: self.stop.signal is not None,
-            group=self.group,
-            timeout=self.recipe.data.timeout_seconds,
-        )
-        for event in events:
-            yield self._evaluated(event) if isinstance(event, Result) else event
-        yield from self._compare()
+        results: list[Result] = []
+        models = self.trainer.in_use()
+        for model in models:
+            events = evaluate(
+                model,
+                eval_batches(self.recipe, self.setup.val, self.setup.device, self.group),
+                workers=self.setup.workers,
+                stopped=lambda: self.stop.signal is not None,
+                group=self.group,
+                timeout=self.recipe.data.timeout_seconds,
+            )
+            for event in events:
+                if isinstance(event, Result):
+                    results.append(event)
+                else:
+                    yield event
+        self.trainer.train_mode()
+        if len(results) == len(models):
+            yield self._evaluated(results[-1], results[0].top1 if len(models) > 1 else None)
+            yield from self._compare()
         self.meter.restart()
 
     def _compare(self) -> Iterator[Event]:
@@ -280,12 +305,18 @@ class _TrainLoop:
             text = f"top-1 is {best:.1f} % so far; published for {self.recipe.name} at this epoch: {published:.1f} %"
             yield Notice(text=f"{text}. Labels (resnetctl verify), rate and batch are what to look at", is_warning=True)
 
-    def _evaluated(self, result: Result) -> Evaluated:
-        """Note what was measured."""
+    def _evaluated(self, result: Result, raw_top1: float | None) -> Evaluated:
+        """Note what was measured; `raw_top1`: of the weights themselves, where `result` is that of their average."""
         step, epoch = self.state.step, self.timeline.epoch(self.state.step)
         loss = result.loss if math.isfinite(result.loss) else None
         measured = Evaluation(
-            step=step, epoch=epoch, top1=result.top1, top5=result.top5, loss=loss, images=result.images
+            step=step,
+            epoch=epoch,
+            top1=result.top1,
+            top5=result.top5,
+            loss=loss,
+            images=result.images,
+            raw_top1=raw_top1,
         )
         self.state.history.append(measured)
         times = {"seconds": round(result.seconds, 3), "time": round(time.time(), 3)}
@@ -298,11 +329,12 @@ class _TrainLoop:
             loss=result.loss,
             images=result.images,
             seconds=result.seconds,
+            raw_top1=raw_top1,
         )
 
     # --- what is told -------------------------------------------------------------------------------------------
 
-    def _started(self, compiled: bool) -> Started:
+    def _started(self) -> Started:
         setup, t = self.setup, self.recipe.train
         return Started(
             run=setup.run.folder,
@@ -310,7 +342,7 @@ class _TrainLoop:
             arch=self.recipe.model.arch,
             device=str(setup.device) if self.group.size == 1 else setup.device.type,
             precision=PRECISION_NAMES[self.precision],
-            compiled=compiled,
+            compiled=self.compiled,
             workers=setup.workers,
             world_size=self.group.size,
             global_batch=t.global_batch,

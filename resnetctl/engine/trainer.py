@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetctl.data.batches.batch import Batch
-from resnetctl.data.batches.order import key
+from resnetctl.data.batches.order import DEVICE, key
 from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
 from resnetctl.engine.inference import Model, in_use
+from resnetctl.engine.loss import training_loss
 from resnetctl.engine.normalise import Normalise
-from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, set_rate
+from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, prepare_step
 from resnetctl.errors import CheckpointError, printable
-from resnetctl.model.resnet import build_model
+from resnetctl.model.ema import MovingAverage
+from resnetctl.model.resnet import HEAD, build_model
 from resnetctl.recipe import Recipe
 
 
@@ -42,36 +43,82 @@ class Trainer:
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
         """The model as it is called: itself, or compiled, or wrapped for several processes."""
         self.normalise = Normalise(recipe.data.mean, recipe.data.std, device)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, device)
+        self.optimizer = build_optimizer(self.model, recipe, device)
+        self.average = MovingAverage(self.model) if recipe.ema.every_steps else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.loss_sum = torch.zeros((), device=device)
         """Of the steps since the loss was last read."""
         self.running_loss = torch.zeros((), device=device)
         """Of the steps since the running loss was last told."""
+        self.grad_norm: torch.Tensor | None = None
+        """The length of the last step's gradient before it was cut, where the recipe cuts it."""
+        self._frozen = False
+        self._set_norm_mode()
 
     def step(self, number: int, batches: Iterator[Batch], micro_batches: int, lr: float) -> list[int]:
         """Optimizer step `number` (from 0) over `micro_batches` batches; returns the samples that could not be read.
 
         The loss stays on the device.
         """
-        set_rate(self.optimizer, lr)
+        prepare_step(self.optimizer, number, lr)
         unreadable: list[int] = []
         loss_sum = torch.zeros_like(self.loss_sum)
         for n in range(micro_batches):
             batch = next(batches)
             if len(batch.unreadable):
                 unreadable += batch.unreadable.tolist()
+            self._seed_device(number, n)
             with self._together(n == micro_batches - 1):
                 loss = self.loss(batch) / micro_batches
                 self.scaler.scale(loss).backward()
             loss_sum += loss.detach()
+        self._clip_gradient()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss_sum
         self.running_loss += loss_sum
         return unreadable
+
+    def _seed_device(self, number: int, part: int) -> None:
+        """Let what draws on the device depend on the step alone, so that a resumed run draws the same."""
+        if self.recipe.model.drop_path:
+            rank = self.group.rank
+            torch.manual_seed(key(self.recipe.train.seed, DEVICE, number, part, rank) & 0xFFFFFFFF)
+
+    def _clip_gradient(self) -> None:
+        longest = self.recipe.train.clip_grad_norm
+        if longest:
+            self.scaler.unscale_(self.optimizer)
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+
+    def update_average(self, decay: float) -> None:
+        """Let the moving average follow the model; `decay` 0 copies it."""
+        if self.average is not None:
+            self.average.update(self.model, decay)
+
+    def freeze(self, frozen: bool) -> bool:
+        """Let only the last layer learn, or all; whether that is a change."""
+        if frozen == self._frozen:
+            return False
+        self._frozen = frozen
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not frozen or name.startswith(f"{HEAD}."))
+        self._set_norm_mode()
+        return True
+
+    def _set_norm_mode(self) -> None:
+        """Batch norm that is frozen uses its statistics, and leaves them as they are."""
+        if self._frozen or self.recipe.train.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def train_mode(self) -> None:
+        """As a step needs the model, after an evaluation or a change of what learns."""
+        self.model.train()
+        self._set_norm_mode()
 
     def _together(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the ranks in the last micro-batch of a step only."""
@@ -103,7 +150,7 @@ class Trainer:
         images = self.normalise(images)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.forward(images.contiguous(memory_format=self.memory_format))
-        return cross_entropy(logits.float(), labels, label_smoothing=self.recipe.train.label_smoothing)
+        return training_loss(logits.float(), labels, self.recipe.train)
 
     def _on_device(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Images, still uint8, and labels; on CUDA copied beside what the device is still computing."""
@@ -137,16 +184,19 @@ class Trainer:
         self.running_loss.zero_()
         return loss
 
-    def in_use(self) -> Model:
-        """The model as evaluation takes it."""
-        return in_use(self.model, self.recipe, self.device, self.precision)
+    def in_use(self) -> list[Model]:
+        """The model as evaluation takes it, and behind it the moving average of it where there is one."""
+        networks = [self.model, *([self.average.network] if self.average else [])]
+        return [in_use(network, self.recipe, self.device, self.precision) for network in networks]
 
     def share_buffers(self) -> None:
         """Take the first rank's running means and variances, which are the ones that count (and are saved)."""
         self.group.broadcast_in_place(list(self.model.buffers()))
+        if self.average is not None:
+            self.group.broadcast_in_place(list(self.average.network.buffers()))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that the next step depends on, not copied: `model.*`, `optimizer.*`, `progress.*`.
+        """Everything that the next step depends on, not copied: `model.*`, `ema.*`, `optimizer.*`, `progress.*`.
 
         `progress.*` are `[ranks] float32`, one sum for each rank, so every rank must call this. There is no random
         state in it: nothing draws from a generator after the initial weights.
@@ -159,6 +209,8 @@ class Trainer:
     def _state(self) -> dict[str, torch.Tensor]:
         """The tensors themselves, but for the loss scaler's numbers."""
         tensors = {f"model.{k}": t for k, t in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"ema.{k}": t for k, t in self.average.network.state_dict().items()}
         tensors |= {f"optimizer.{k}": t for k, t in optimizer_tensors(self.optimizer, self.model).items()}
         if self.scaler.is_enabled():
             state = self.scaler.state_dict()

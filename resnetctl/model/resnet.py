@@ -97,7 +97,26 @@ def build_model(model: ModelRecipe, classes: int) -> nn.Module:
     if model.blurpool_max:
         first: Any = network.conv1
         network.maxpool = BlurMaxPool2d.of(network.maxpool, first.out_channels, first.weight)  # type: ignore[arg-type]
+    if model.drop_path:
+        _drop_paths(network, model.drop_path)
     return network
+
+
+def _drop_paths(network: nn.Module, most: float) -> None:
+    """Let images skip residual branches while the network trains: block i of n with probability most × i / (n - 1).
+
+    By a hook behind each branch's last batch norm, so that the names of the parameters stay torchvision's.
+    """
+    from torchvision.ops import stochastic_depth
+
+    branches: list[Any] = [m.bn3 if hasattr(m, "bn3") else m.bn2 for m in network.modules() if hasattr(m, "bn2")]
+    for i, branch in enumerate(branches):
+        p = most * i / (len(branches) - 1)
+
+        def drop(module: nn.Module, args: Any, output: torch.Tensor, p: float = p) -> torch.Tensor:
+            return stochastic_depth(output, p, "row", module.training) if p else output
+
+        branch.register_forward_hook(drop)
 
 
 @torch.no_grad()
@@ -129,19 +148,26 @@ def is_plain(model: ModelRecipe) -> bool:
     return not model.blurpool
 
 
-def parameter_groups(network: nn.Module, weight_decay: float, no_decay: str) -> list[dict[str, Any]]:
-    """The parameters for the optimizer, with and without weight decay.
+HEAD = "fc"
+"""The name of the last layer; all else is the backbone."""
+
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, no_decay: str, backbone_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """The parameters for the optimizer, with and without weight decay; `lr_factor` is what a group's rate is times.
 
     `no_decay` says what is left out: "nothing", "norm" (weights and biases of normalisation layers), or
-    "norm-and-bias" (every bias too).
+    "norm-and-bias" (every bias too). The factor is `backbone_lr` for all but the last layer.
     """
     assert no_decay in ("nothing", "norm", "norm-and-bias"), no_decay
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for module in network.modules():
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for path, module in network.named_modules():
         is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        factor = 1.0 if path == HEAD else backbone_lr
         for name, parameter in module.named_parameters(recurse=False):
             spare = (is_norm and no_decay != "nothing") or (name == "bias" and no_decay == "norm-and-bias")
-            (spared if spare else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            groups.setdefault((0.0 if spare else weight_decay, factor), []).append(parameter)
+    # those with decay first: the order in which parameters stand is part of a result's bits
+    order = sorted(groups, key=lambda key: (-key[0], -key[1]))
+    return [{"params": groups[k], "weight_decay": k[0], "lr_factor": k[1]} for k in order]

@@ -23,6 +23,8 @@ class Evaluation:
     loss: float | None
     """None where it was not finite."""
     images: int
+    raw_top1: float | None = None
+    """Percent, of the weights themselves where the figures above are those of their moving average."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.top1 <= 100 and 0 <= self.top5 <= 100 and self.epoch >= 0 and self.images >= 0):

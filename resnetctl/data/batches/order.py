@@ -17,6 +17,7 @@ import numpy as np
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 ORDER, AUGMENT, SUBSTITUTE, SPLIT = 1, 2, 3, 4
+DEVICE = 16
 """What a hash is for, so that no two uses share their random numbers."""
 
 
