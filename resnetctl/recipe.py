@@ -41,6 +41,7 @@ __all__ = [
     "ScheduleRecipe",
     "TrainRecipe",
     "change_recipe",
+    "choices",
     "differences",
     "effective_lr",
     "effective_warmup_epochs",
@@ -79,6 +80,16 @@ class _Layer(NamedTuple):
 def keys() -> list[str]:
     """Every `section.key`, in the order in which a recipe shows them."""
     return [f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)]
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """What `section.key` may be, where that is true or false or one of a few words; else nothing."""
+    section, name = key.split(".")
+    declared = next(f for f in fields(SECTIONS[section]) if f.name == name)
+    if kinds(SECTIONS[section])[name] is bool:
+        return ("true", "false")
+    rule = declared.metadata["rule"]
+    return rule.words if rule else ()
 
 
 def recipe_names() -> list[str]:

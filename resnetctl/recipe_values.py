@@ -32,6 +32,8 @@ class Rule(NamedTuple):
 
     allowed: str
     holds: Callable[[Any], bool]
+    words: tuple[str, ...] = ()
+    """All that is allowed, where that is a few words."""
 
 
 def between(low: float, high: float) -> Rule:
@@ -61,7 +63,7 @@ def each(low: float, high: float, words: str) -> Rule:
 
 def one_of(*words: str) -> Rule:
     """One of a few words."""
-    return Rule("one of " + ", ".join(words), lambda value: value in words)
+    return Rule("one of " + ", ".join(words), lambda value: value in words, words)
 
 
 increasing = Rule(

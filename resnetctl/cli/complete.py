@@ -33,7 +33,10 @@ def _summary(recipe: Path) -> str:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> Items:
-    """Names of run folders under `--runs`, the newest first, after `latest`."""
+    """Names of run folders under `--runs`, the newest first, after `latest`; and their checkpoint files.
+
+    Before a letter is typed, only the newest run's files.
+    """
     root = ctx.params["runs"]
     try:
         folders = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
@@ -41,7 +44,13 @@ def runs(ctx: typer.Context, incomplete: str) -> Items:
     except OSError:
         return []
     names = ["latest"] if (root / "latest").exists() else []
-    return _starting(incomplete, [(name, "") for name in names + [p.name for p in folders]])
+    files = [file for folder in (folders if incomplete else folders[:1]) for file in _checkpoints(folder)]
+    return _starting(incomplete, [(name, "") for name in [*names, *(p.name for p in folders), *files]])
+
+
+def _checkpoints(run: Path) -> list[str]:
+    """The paths of a run's checkpoints, the newest first."""
+    return sorted(map(str, (run / "checkpoints").glob("step-*.safetensors")), reverse=True)
 
 
 def devices(incomplete: str) -> Items:
@@ -69,8 +78,11 @@ def shells(incomplete: str) -> Items:
     return _starting(incomplete, [(shell, "") for shell in SHELLS])
 
 
-def setting_keys(incomplete: str) -> Items:
-    """Keys of `--set`, each with its `=`."""
-    from resnetctl.recipe import keys
+def settings(incomplete: str) -> Items:
+    """Keys of `--set`, each with its `=`; after it the values, where they are a few words."""
+    from resnetctl.recipe import choices, keys
 
-    return _starting(incomplete, [(f"{key}=", "") for key in keys()])
+    key, equals, _ = incomplete.partition("=")
+    if not equals:
+        return _starting(incomplete, [(f"{key}=", "") for key in keys()])
+    return _starting(incomplete, [(f"{key}={word}", "") for word in (choices(key) if key in keys() else ())])

@@ -186,7 +186,7 @@ def respond(command: Any, shell: str) -> int:
             value = (option + value)[_unreplaced(word) :]
         elif shell != "zsh":
             value = option + value
-        if value == printable(value):
+        if value == printable(value) and (value or kind != "plain"):
             sys.stdout.write(f"{kind}\t{value}\t{printable(help_text)}\n")
     return 0
 
@@ -208,7 +208,7 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
         return [(kind, "", "")]
     is_command = hasattr(target, "params")
     items = target.shell_complete(ctx, begun)
-    if not items and not is_command and begun.startswith((".", "/", "~")):
+    if not items and not is_command and (begun.startswith((".", "~")) or "/" in begun):
         return [("file", "", "")]  # runs and recipes may be given as files too
     if not items and not begun and is_command:
         items = target.shell_complete(ctx, "-")

@@ -75,7 +75,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        autocompletion=complete.setting_keys,
+        autocompletion=complete.settings,
         show_default=False,
         help="Set a value of the recipe; may be given several times.",
     ),

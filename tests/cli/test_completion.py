@@ -1,8 +1,8 @@
 """TAB in real shells: what is typed, what is offered, what the line becomes."""
 
 import os
-import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +76,12 @@ def test_values(ask):
     assert values(ask("fish", "train", "--arch", "resnet1")) == ["resnet18", "resnet101", "resnet152"]
     assert {"auto", "cpu", "cuda"} <= set(values(ask("fish", "train", "--device", "")))
     assert values(ask("fish", "train", "--set", "checkpoint.every_s")) == ["checkpoint.every_steps="]
+    assert values(ask("fish", "train", "--set", "train.compile=")) == [
+        f"train.compile={v}" for v in ("auto", "on", "off")
+    ]
+    assert values(ask("fish", "train", "--set=train.sync_bn=t")) == ["--set=train.sync_bn=true"]
+    assert values(ask("fish", "train", "--set", "train.epochs=")) == []
+    assert values(ask("fish", "train", "--set", "nonsense=")) == []
 
 
 def test_run_names(ask, tmp_path):
@@ -86,6 +92,21 @@ def test_run_names(ask, tmp_path):
     assert sorted(values(ask("fish", "train", "--runs", "elsewhere", "--resume", ""))) == sorted(expected)
     assert sorted(values(ask("fish", "train", "--resume", "", RESNETCTL_RUNS="elsewhere"))) == sorted(expected)
     assert values(ask("fish", "train", "--resume", "")) == []
+
+
+def test_checkpoint_files(ask, tmp_path):
+    """All of them once a letter is typed, before that the newest run's."""
+    for number, run in enumerate(("old", "new")):
+        folder = tmp_path / "runs" / run / "checkpoints"
+        folder.mkdir(parents=True)
+        for step in (31, 62):
+            (folder / f"step-{step:08d}.safetensors").touch()
+        os.utime(folder.parent, (1e9 + number, 1e9 + number))
+    files = [f"runs/{run}/checkpoints/step-{step:08d}.safetensors" for run in ("new", "old") for step in (62, 31)]
+    for command in (["eval"], ["train", "--resume"], ["checkpoint", "show"]):
+        assert values(ask("fish", *command, "")) == ["new", "old", *files[:2]]
+        assert values(ask("fish", *command, "runs/")) == files
+    assert values(ask("bash", "", _RESNETCTL_LINE="resnetctl eval runs/old/checkpoints/step-0000003")) == files[3:]
 
 
 def test_folders_are_left_to_the_shell(ask):
@@ -104,14 +125,18 @@ def test_nonsense_on_the_line_offers_nothing(ask):
 
 
 class Shell:
-    """An interactive shell in which one can type."""
+    """An interactive shell in which one can type. It is waited for by what it writes, however long that takes."""
 
     def __init__(self, child: "pexpect.spawn[str]") -> None:
         self.child = child
 
-    def run(self, command: str) -> None:
-        self.child.sendline(command)
+    def run(self, command: str) -> str:
+        """What `command` prints; the shell has shown its prompt again."""
+        self.child.sendline(f"{command}; echo DO''NE")  # the quotes tell the echo of what was typed from its output
+        self.child.expect_exact("DONE")
+        shown: str = self.child.before
         self.child.expect_exact(PROMPT)
+        return shown
 
     def complete(self, typed: str) -> str:
         """The line that `typed` becomes when TAB and then an X is hit, shown by having the shell echo it."""
@@ -121,43 +146,45 @@ class Shell:
         self.child.expect_exact(PROMPT)
         return line
 
-    def offers(self, typed: str) -> str:
-        """What the shell shows when `typed` may go on in several ways."""
+    def offers(self, typed: str, *names: str) -> None:
+        """Wait until the shell shows all `names` for `typed`, which may go on in several ways."""
         if self.child.command.endswith("fish"):  # it needs a whole terminal to show its list
-            self.child.sendline(f"complete -C '{typed}'; echo DO''NE")
-            self.child.expect_exact("DONE")
-            shown = self.child.before
-            self.child.expect_exact(PROMPT)
-            return shown
+            shown = self.run(f"complete -C '{typed}'")
+            assert all(name in shown for name in names), shown
+            return
         self.child.send(typed + "\t")
-        shown = self.wait()
-        self.child.send("\t")
-        shown += self.wait()
-        self.child.send("\x15\x03")
+        missing = list(names)
+        while missing:
+            missing.pop(self.child.expect_exact(missing))
+        self.child.sendintr()
         self.child.expect_exact(PROMPT)
-        self.wait()
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-
-    def wait(self) -> str:
-        """What is written until the shell has been silent for a while."""
-        shown = ""
-        quiet = 1.0
-        while True:
-            try:
-                shown += self.child.read_nonblocking(65536, quiet)
-                quiet = 0.6
-            except pexpect.TIMEOUT:
-                return shown
 
 
 START = {
-    "bash": (["--norc", "--noprofile", "-i"], f"PS1='{PROMPT}'; bind 'set bell-style none'"),
-    "zsh": (["-f", "-i"], f"unsetopt zle_bracketed_paste prompt_cr prompt_sp; bindkey -e; PS1='{PROMPT}'"),
+    "bash": (
+        ["--norc", "--noprofile", "-i"],
+        f"PS1='{PROMPT}'; bind 'set bell-style none'; bind 'set show-all-if-ambiguous on'",
+    ),
+    "zsh": (
+        ["-f", "-i"],
+        "unsetopt zle_bracketed_paste prompt_cr prompt_sp list_ambiguous auto_menu; bindkey -e; "
+        f"LISTMAX=1000; PS1='{PROMPT}'",
+    ),
     "fish": (
         ["--no-config", "-i"],
         f"function fish_prompt; echo -n '{PROMPT}'; end; set -g fish_autosuggestion_enabled 0",
     ),
 }
+
+
+def bin_folder(place: Path) -> Path:
+    """A folder in which `resnetctl` is this one."""
+    folder = place / "bin"
+    folder.mkdir()
+    program = folder / "resnetctl"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec "{sys.executable}" -m resnetctl "$@"\n')
+    program.chmod(0o755)
+    return folder
 
 
 @pytest.fixture
@@ -166,31 +193,24 @@ def shell(request, tmp_path) -> Iterator[Shell]:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"{name} is not installed")
-    bin_folder, home = tmp_path / "bin", tmp_path / "home"
-    bin_folder.mkdir()
-    home.mkdir()
-    wrapper = bin_folder / "resnetctl"
-    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resnetctl "$@"\n')
-    wrapper.chmod(0o755)
-    for folder in ("photos/train", "photos/val", "runs/first"):
+    home = tmp_path / "home"
+    for folder in ("photos/train", "photos/val", "runs/first/checkpoints"):
         (home / folder).mkdir(parents=True)
+    (home / "runs/first/checkpoints/step-00000031.safetensors").touch()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RESNETCTL_", "_RESNETCTL_", "XDG_"))}
     env |= {
-        "PATH": f"{bin_folder}:{env['PATH']}",
+        "PATH": f"{bin_folder(tmp_path)}:{env['PATH']}",
         "HOME": str(home),
         "TERM": "dumb",
         "LANG": "C.UTF-8",
         "COLUMNS": "160",
     }
     arguments, first = START[name]
-    child = pexpect.spawn(program, arguments, cwd=home, env=env, encoding="utf-8", timeout=20, dimensions=(60, 160))
+    child = pexpect.spawn(program, arguments, cwd=home, env=env, encoding="utf-8", timeout=300, dimensions=(60, 160))
     typist = Shell(child)
-    typist.wait()
-    child.sendline(first)
-    typist.wait()
+    typist.run(first)
     for line in load.format(files=REPOSITORY / "completions").splitlines():
-        child.sendline(line)
-        typist.wait()
+        typist.run(line)
     yield typist
     child.close(force=True)
 
@@ -213,13 +233,41 @@ def test_real_shell(shell):
     assert shell.complete("resnetctl train --rec") == "resnetctl train --recipe X"
     assert shell.complete("resnetctl train --recipe one") == "resnetctl train --recipe onepager X"
     assert shell.complete("resnetctl train --recipe=one") == "resnetctl train --recipe=onepager X"
-    assert (
-        shell.complete("resnetctl train --set checkpoint.every_s") == "resnetctl train --set checkpoint.every_steps=X"
-    )
     assert shell.complete("resnetctl prepare ph") == "resnetctl prepare photos/X"
     assert shell.complete("resnetctl train --data ph") == "resnetctl train --data photos/X"
+    shell.offers("resnetctl train --recipe ", "fast", "onepager", "small")
+    shell.offers("resnetctl ", "prepare", "train", "eval", "completion")
+
+
+@ALL
+def test_settings_in_a_real_shell(shell):
+    begun = "resnetctl train --set"
+    assert shell.complete(f"{begun} checkpoint.every_s") == f"{begun} checkpoint.every_steps=X"
+    assert shell.complete(f"{begun} train.deter") == f"{begun} train.deterministic=X"
+    assert shell.complete(f"{begun} train.deterministic=f") == f"{begun} train.deterministic=false X"
+    assert shell.complete(f"{begun} train.compile=a") == f"{begun} train.compile=auto X"
+    shell.offers(f"{begun} train.compile=", "auto", "off", "on")
+    assert shell.complete(f"{begun} checkpoint.every_steps=") == f"{begun} checkpoint.every_steps=X"
+
+
+@ALL
+def test_runs_and_checkpoints_in_a_real_shell(shell):
+    file = "runs/first/checkpoints/step-00000031.safetensors"
     assert shell.complete("resnetctl train --resume fi") == "resnetctl train --resume first X"
-    shown = shell.offers("resnetctl train --recipe ")
-    assert all(name in shown for name in ("fast", "onepager", "small")), shown
-    shown = shell.offers("resnetctl ")
-    assert all(name in shown for name in ("prepare", "train", "eval", "completion")), shown
+    assert shell.complete("resnetctl train --resume runs/f") == f"resnetctl train --resume {file} X"
+    assert shell.complete("resnetctl eval runs/f") == f"resnetctl eval {file} X"
+    assert shell.complete("resnetctl eval ./ru") == "resnetctl eval ./runs/X"
+
+
+def test_the_lines_of_the_readme_work_in_an_empty_home(tmp_path):
+    readme = (REPOSITORY / "README.md").read_text()
+    block = readme.partition("## Shell completion")[2].split("```")[1]
+    lines = [line for line in block.splitlines()[1:] if "$PROFILE" not in line]
+    env = {"PATH": f"{bin_folder(tmp_path)}:{os.environ['PATH']}", "HOME": str(tmp_path / "home")}
+    done = subprocess.run(["bash", "-e", "-c", "\n".join(lines)], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {p.name: p.read_text() for p in (tmp_path / "home").rglob("*") if p.is_file()}
+    for name in ("resnetctl", "_resnetctl", "resnetctl.fish"):
+        file = "resnetctl.bash" if name == "resnetctl" else name
+        assert written.pop(name) == (REPOSITORY / "completions" / file).read_text()
+    assert not written
