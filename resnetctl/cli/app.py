@@ -1,6 +1,5 @@
 """The program: its commands, the options that all of them take, and the one `except` at the edge."""
 
-import errno
 import os
 import sys
 from typing import Annotated, Any, NoReturn
@@ -14,6 +13,7 @@ from resnetctl.cli import (
     completion,
     console,
     eval,
+    failures,
     help,
     info,
     plan,
@@ -25,7 +25,7 @@ from resnetctl.cli import (
 )
 from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError
 from resnetctl.cli.usage import usage_error
-from resnetctl.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ResnetctlError, printable
+from resnetctl.errors import EXIT_USAGE, ResnetctlError
 
 PROGRAM = "resnetctl"
 
@@ -88,19 +88,10 @@ def run(args: list[str]) -> int:
     console.configure(json="--json" in args)
     try:
         return _invoke(args)
-    except BrokenPipeError:
-        _discard_stdout()
-        return EXIT_FAILURE
-    except (ResnetctlError, KeyboardInterrupt, OSError) as raised:
-        error = _explained(raised)
-        if error is None:
+    except (ResnetctlError, KeyboardInterrupt, OSError) as error:
+        if failures.is_bug(error):
             raise
-    try:
-        console.show_error(error)
-        sys.stdout.flush()
-    except OSError:  # stdout itself is what failed
-        _discard_stdout()
-    return error.exit_code
+        return failures.tell(error)
 
 
 def _invoke(args: list[str]) -> int:
@@ -121,39 +112,6 @@ def _invoke(args: list[str]) -> int:
         return EXIT_USAGE
     except ClickException as error:
         raise usage_error(error, PROGRAM) from None
-
-
-def _explained(error: BaseException) -> ResnetctlError | None:
-    """`error` as something to tell a user; None for a bug of ours."""
-    if isinstance(error, ResnetctlError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
-    return _os_error(error) if isinstance(error, OSError) else None
-
-
-_OS_HINTS = {
-    errno.ENOSPC: "free some space there, or choose another place with --data or --runs",
-    errno.EDQUOT: "free some of your quota, or choose another place with --data or --runs",
-    errno.EACCES: "change the permissions, or choose another place with --data or --runs",
-    errno.EPERM: "change the permissions, or choose another place with --data or --runs",
-    errno.EROFS: "that file system is read-only: choose another place with --data or --runs",
-}
-
-
-def _os_error(error: OSError) -> ResnetctlError | None:
-    """What the machine refused, as an error with a hint; None for what a user cannot change."""
-    if error.errno == errno.EBADF and error.filename is None:
-        return ResnetctlError("stdout is closed", hint="send the result to a file, or to /dev/null")
-    if error.errno not in _OS_HINTS:
-        return None
-    where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=_OS_HINTS[error.errno])
-
-
-def _discard_stdout() -> None:
-    """Send what is still buffered for a stdout that failed nowhere: the interpreter would complain at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_closed_streams() -> None:

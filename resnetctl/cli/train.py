@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, early, options
+from resnetctl.cli import complete, console, early, failures, options
 from resnetctl.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def train(
         overrides=overrides,
         allow_changes=allow_changes,
     )
-    with joined(world) as group, one_voice(group):
+    with joined(world) as group, one_voice(group, failures.tell):
         if not group.is_first:
             console.configure(quiet=True)
         finished, code = _train(request, group)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,8 @@ class Group:
 
     def __init__(self, world: World, store: Any = None) -> None:
         self.world = world
+        self.leaving = threading.Event()
+        """Set once this rank is about to end after an error, and is to be left to it."""
         self._store = store
 
     @property
@@ -130,19 +133,20 @@ class Group:
                     dist.broadcast(tensor, 0)
 
     def claim_error(self) -> bool:
-        """Whether this rank is the first with an error to show; the errors of the others follow from it."""
-        if self.size == 1:
-            return True
-        try:
-            return bool(self._store.add("error", 1) == 1)
-        except RuntimeError:
-            return True  # the rank that kept the store is gone
+        """Whether this rank is the first that has an error. Raises RuntimeError where the first rank is gone."""
+        return bool(self._store.add("error", 1) == 1)
 
     def wrap_ddp(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
-        """`model` in DistributedDataParallel, which averages its gradients over the ranks."""
+        """`model` in DistributedDataParallel, which averages its gradients over the ranks.
+
+        The ranks begin with the first one's parameters and buffers. From then on each keeps buffers of its own: those
+        of the first one count, and sending them to all before every step would change none of its bits.
+        """
         numbers = None if device.type == "cpu" else [device]
         with _lost():
-            return torch.nn.parallel.DistributedDataParallel(model, device_ids=numbers)
+            ddp = torch.nn.parallel.DistributedDataParallel(model, device_ids=numbers, gradient_as_bucket_view=True)
+        ddp.broadcast_buffers = False  # its keyword would leave out the first time as well, and is deprecated
+        return ddp
 
 
 ALONE = Group(World())
@@ -163,7 +167,8 @@ def _lost() -> Iterator[None]:
 def joined(world: World) -> Iterator[Group]:
     """The group of all ranks, from the rendezvous to the end of the block.
 
-    CPU tensors go over gloo, CUDA tensors over NCCL. Raises LostRankError where other ranks do not join.
+    CPU tensors go over gloo, CUDA tensors over NCCL. After an error the process group is left as it is: to destroy it
+    is to wait for the other ranks. Raises LostRankError where other ranks do not join.
     """
     if world.size == 1:
         yield ALONE
@@ -181,11 +186,9 @@ def joined(world: World) -> Iterator[Group]:
             world_size=world.size,
             timeout=TIMEOUT,
         )
-    try:
-        yield Group(world, dist.PrefixStore("resnetctl", store))
-    finally:
-        with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+    yield Group(world, dist.PrefixStore("resnetctl", store))
+    with contextlib.suppress(RuntimeError):
+        dist.destroy_process_group()
 
 
 def _gathering(store: Any, world: World) -> str:

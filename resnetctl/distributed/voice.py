@@ -1,36 +1,66 @@
-"""Several ranks, one voice: the first rank tells how the run goes, and an error is told once."""
+"""Several ranks, one voice: an error is told once, and ends all of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from resnetctl.distributed.group import EXIT_LOST, Group, as_lost_rank
 from resnetctl.distributed.launch import die_with_launcher, tell_launcher
+from resnetctl.distributed.watch import Watch
 from resnetctl.distributed.world import has_launcher, is_launched
 from resnetctl.errors import ResnetctlError
 
 
 @contextmanager
-def one_voice(group: Group) -> Iterator[None]:
-    """While inside, an error is raised by the first rank that has one, with the rank's number; the others just leave.
+def one_voice(group: Group, tell: Callable[[BaseException], int]) -> Iterator[None]:
+    """While inside, an error ends the process: the first rank that has one calls `tell`, the others leave in silence.
 
-    They leave with EXIT_LOST. Alone, nothing changes.
+    `tell` shows an error and returns the exit code; the others' is EXIT_LOST. No collective is entered on the way out,
+    and no process group destroyed: the other ranks may be in another collective, or gone. Alone, nothing changes.
     """
     if group.size == 1:
         yield
         return
     if has_launcher(os.environ):
         die_with_launcher()
+    watch = Watch(group, lambda lost: _leave(watch, _told(group, watch, lost, tell)))
     try:
         yield
-    except Exception as error:
-        lost = as_lost_rank(error)
-        if (lost and is_launched(os.environ)) or not group.claim_error():
-            raise SystemExit(EXIT_LOST) from None
-        shown: Exception = lost or error
-        if isinstance(shown, ResnetctlError):
-            tell_launcher(shown.exit_code)
-            raise type(shown)(f"rank {group.rank}: {shown.message}", hint=shown.hint) from error
-        raise
+        watch.end()
+    except BaseException as error:
+        group.leaving.set()
+        _leave(watch, _told(group, watch, error, tell))
+
+
+def _told(group: Group, watch: Watch, error: BaseException, tell: Callable[[BaseException], int]) -> int:
+    """Tell of `error` where this rank is the one to do so; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    lost = as_lost_rank(error)
+    if (lost and is_launched(os.environ)) or not _is_ours(group, watch):
+        return EXIT_LOST
+    shown = lost or error
+    if isinstance(shown, ResnetctlError):
+        shown = type(shown)(f"rank {group.rank}: {shown.message}", hint=shown.hint)
+    code = tell(shown)
+    tell_launcher(code)
+    return code
+
+
+def _is_ours(group: Group, watch: Watch) -> bool:
+    """Whether no other rank tells of an error: by the store, or where that is gone, by the watch."""
+    try:
+        return group.claim_error()
+    except RuntimeError:  # the first rank kept it, and is gone
+        return not watch.has_heard_of_failure()
+
+
+def _leave(watch: Watch, code: int) -> NoReturn:
+    watch.fail()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)  # the interpreter would wait for what the process group has under way

@@ -149,6 +149,7 @@ class _TrainLoop:
         except KeyboardInterrupt:
             raise  # now, and not after the save that is under way
         except BaseException:
+            self.group.leaving.set()
             if self.group.is_first:
                 self.checkpoints.wait()  # what is being saved was good
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from resnetctl.data.prepare import prepare
+from resnetctl.distributed.group import EXIT_LOST
 
 # --- as srun starts tasks -----------------------------------------------------------------------------------------
 
@@ -40,15 +41,19 @@ def tasks(folder: Path, data: Path, *, restarts: int) -> list[subprocess.Popen]:
     ]
 
 
+def until_both_train(folder: Path, started: list[subprocess.Popen]) -> None:
+    end = time.monotonic() + 120
+    while not (folder / "1").exists():
+        assert time.monotonic() < end
+        assert [task.poll() for task in started] == [None, None]
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
     prepare(tmp_path / "data", kind="sample")
     first = tasks(tmp_path, tmp_path / "data", restarts=0)
-    end = time.monotonic() + 120
-    while not (tmp_path / "1").exists():
-        assert time.monotonic() < end
-        assert [task.poll() for task in first] == [None, None]
-        time.sleep(0.05)
+    until_both_train(tmp_path, first)
     for task in first:  # as --signal=USR1@300 does
         task.send_signal(signal.SIGUSR1)
     err, silent = (task.communicate(timeout=60)[1] for task in first)
@@ -62,6 +67,29 @@ def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
     assert f"goes on after step {step}" in err
     assert "done: 30 steps" in err
     assert silent == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_task_ends_the_other_one(victim, tmp_path):
+    """Slurm itself leaves the others running, unless srun was told --kill-on-bad-exit."""
+    prepare(tmp_path / "data", kind="sample")
+    both = tasks(tmp_path, tmp_path / "data", restarts=0)
+    until_both_train(tmp_path, both)
+    both[victim].kill()
+    outputs = [task.communicate(timeout=60)[1] for task in both]
+    other = 1 - victim
+    assert both[other].returncode == EXIT_LOST
+    assert outputs[other].count(f"error: rank {other}: another rank is gone") == 1
+    assert "resnetctl train --resume" in outputs[other]
+    assert "Traceback" not in outputs[other]
+
+
+def test_the_readmes_job_gives_each_task_its_cores():
+    """Since Slurm 22.05 srun does not take over what sbatch was told."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert "#SBATCH --cpus-per-task" in readme
+    assert 'srun --cpus-per-task "$SLURM_CPUS_PER_TASK"' in readme
 
 
 # --- torchrun on several nodes --------------------------------------------------------------------------------------
