@@ -197,8 +197,9 @@ class OptimizerRecipe(Section):
     weight_decay: float = key(0.0, between(0.0, 1.0))
     """"sgd": L2 penalty added to the gradient. "adamw", "lamb": share of the weights, times the rate, that each step
     takes away. "sgdw": share of the weights that a step at the peak rate takes away."""
-    no_decay: str = key("nothing", one_of("nothing", "norm", "norm-and-bias"))
-    """What weight decay leaves out: "nothing", "norm" (batch norm's weights and biases) or "norm-and-bias"."""
+    no_decay: str = key("nothing", one_of("nothing", "norm", "named-bn", "norm-and-bias"))
+    """What weight decay leaves out: "nothing"; "norm", batch norm's weights and biases; "named-bn", those of them with
+    bn in their names, which the shortcuts' have not, as in FFCV and NVIDIA's examples; or "norm-and-bias"."""
 
     def _conflicts(self) -> list[tuple[str, str]]:
         if self.nesterov and self.momentum == 0:

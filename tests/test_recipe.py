@@ -43,7 +43,7 @@ def write(path: Path, text: str) -> str:
 
 
 def test_the_presets_are_there_and_valid() -> None:
-    assert recipe_names() == ["fast", "goyal", "nvidia-90", "onepager", "small", "torchvision-v1"]
+    assert recipe_names() == ["composer-mild", "fast", "goyal", "nvidia-90", "onepager", "small", "torchvision-v1"]
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name

@@ -157,17 +157,22 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """The parameters for the optimizer, with and without weight decay; `lr_factor` is what a group's rate is times.
 
-    `no_decay` says what is left out: "nothing", "norm" (weights and biases of normalisation layers), or
-    "norm-and-bias" (every bias too). The factor is `backbone_lr` for all but the last layer.
+    `no_decay` says what is left out: "nothing", "norm" (weights and biases of normalisation layers), "named-bn" (those
+    with bn in their names, which the shortcuts' have not), or "norm-and-bias" (every bias too). The factor is
+    `backbone_lr` for all but the last layer.
     """
-    assert no_decay in ("nothing", "norm", "norm-and-bias"), no_decay
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for path, module in network.named_modules():
         is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
         factor = 1.0 if path == HEAD else backbone_lr
         for name, parameter in module.named_parameters(recurse=False):
-            spare = (is_norm and no_decay != "nothing") or (name == "bias" and no_decay == "norm-and-bias")
-            groups.setdefault((0.0 if spare else weight_decay, factor), []).append(parameter)
+            spared = {
+                "nothing": False,
+                "norm": is_norm,
+                "named-bn": "bn" in path,
+                "norm-and-bias": is_norm or name == "bias",
+            }
+            groups.setdefault((0.0 if spared[no_decay] else weight_decay, factor), []).append(parameter)
     # those with decay first: the order in which parameters stand is part of a result's bits
     order = sorted(groups, key=lambda key: (-key[0], -key[1]))
     return [{"params": groups[k], "weight_decay": k[0], "lr_factor": k[1]} for k in order]

@@ -144,7 +144,7 @@ def test_the_last_layer_starts_as_the_recipe_says() -> None:
 @pytest.mark.parametrize(
     ("no_decay", "spared"),
     # resnet18: 20 batch norms with a weight and a bias each, and the bias of the last layer
-    [("nothing", 0), ("norm", 40), ("norm-and-bias", 41)],
+    [("nothing", 0), ("norm", 40), ("named-bn", 34), ("norm-and-bias", 41)],
 )
 def test_weight_decay_leaves_out_what_the_recipe_says(no_decay: str, spared: int) -> None:
     network = build_model(ModelRecipe(arch="resnet18"), 3)

@@ -75,6 +75,17 @@ def test_nvidia_90() -> None:
     check_by_epoch(load_recipe("nvidia-90"), nvidia(90))
 
 
+def test_composer_mild() -> None:
+    """CosineAnnealingWithWarmupScheduler(t_warmup="8ep", t_max="1dur", alpha_f=0), stepped with each batch."""
+    recipe = load_recipe("composer-mild")
+    per_epoch, steps = IMAGES / 2048, total_steps(36, IMAGES, 2048)
+    warm = 8 * per_epoch
+    for step in np.linspace(0, steps - 1, 13).astype(int).tolist():
+        share = (step - warm) / (steps - warm)
+        expected = 2.048 * (step / warm if step < warm else (1 + math.cos(math.pi * share)) / 2)
+        assert rate(recipe, step) == pytest.approx(expected, rel=1e-9), step
+
+
 @pytest.mark.parametrize("epochs", [16, 24, 32, 40, 56, 88])
 def test_fast(epochs: int) -> None:
     """train_imagenet.py: by numpy from (0, 1e-4 × 1.7) over (2, 1.7) to (epochs, 0), linear within an epoch."""

@@ -1,0 +1,51 @@
+"""Which parameters each preset decays, against the source's own rule."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+
+from resnetctl.model.resnet import build_model, parameter_groups
+from resnetctl.recipe import load_recipe
+
+Rule = Callable[[torch.nn.Module], set[str]]
+
+
+def everything(model: torch.nn.Module) -> set[str]:
+    return {name for name, _ in model.named_parameters()}
+
+
+def without_bn_in_the_name(model: torch.nn.Module) -> set[str]:
+    """train_imagenet.py of ffcv-imagenet and optimizers.py of NVIDIA's examples: `"bn" in name` has none."""
+    return {name for name, _ in model.named_parameters() if "bn" not in name}
+
+
+def without_batch_norm(model: torch.nn.Module) -> set[str]:
+    """arXiv:1706.02677, 5.1: no weight decay on the learnable coefficients of batch norm."""
+    norms = {id(p) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) not in norms}
+
+
+SOURCES: dict[str, Rule] = {
+    "torchvision-v1": everything,
+    "goyal": without_batch_norm,
+    "nvidia-90": without_bn_in_the_name,
+    "fast": without_bn_in_the_name,
+    "composer-mild": everything,
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_groups_are_those_of_the_source(name: str) -> None:
+    recipe = load_recipe(name)
+    model = build_model(recipe.model, 1000)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    o = recipe.optimizer
+    decays = {
+        names[id(parameter)]: group["weight_decay"]
+        for group in parameter_groups(model, o.weight_decay, o.no_decay, o.backbone_lr)
+        for parameter in group["params"]
+    }
+    decayed = SOURCES[name](torchvision.models.resnet50())
+    assert decays == {name: o.weight_decay if name in decayed else 0.0 for name in names.values()}
