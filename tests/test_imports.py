@@ -42,7 +42,8 @@ ALLOWED = {
     "data": BASE | RECIPE,
     "engine": BELOW_ENGINE,
     "suites": BASE | RECIPE | {"data"},
-    "cli": BELOW_ENGINE | {"engine", "suites"},
+    "report": BASE | RECIPE | {"data", "runs", "suites"},
+    "cli": BELOW_ENGINE | {"engine", "suites", "report"},
 }
 # The rooms of `data`, in the order of a sample's way: each may import those before it, and what lies at data's top.
 DATA_ROOMS = ("archives", "imagenet", "images", "sources", "batches", "copies")
@@ -60,6 +61,7 @@ LIGHT = {
     "files",
     "progress",
     "units",
+    "report",
     "hardware",
     "typed_json",
 }

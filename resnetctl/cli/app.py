@@ -20,6 +20,7 @@ from resnetctl.cli import (
     predict,
     prepare,
     recipe,
+    runs,
     train,
     verify,
 )
@@ -44,10 +45,11 @@ app = typer.Typer(
 app.command("prepare", rich_help_panel="Data")(prepare.prepare)
 app.command("verify", rich_help_panel="Data")(verify.verify)
 app.command("train", rich_help_panel="Training")(train.train)
-app.command("eval", rich_help_panel="Training")(eval.eval_)
-app.command("predict", rich_help_panel="Training")(predict.predict)
 app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
 app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
+app.command("eval", rich_help_panel="Results")(eval.eval_)
+app.command("predict", rich_help_panel="Results")(predict.predict)
+app.add_typer(runs.app, name="runs", rich_help_panel="Results")
 app.command("plan", rich_help_panel="This machine")(plan.plan)
 app.command("bench", rich_help_panel="This machine")(bench.bench)
 app.command("info", rich_help_panel="This machine")(info.info)

@@ -1,0 +1,126 @@
+"""A run as it stands on the disk: what it is, how far it came, what it measured. No tensor is read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnetctl.errors import CheckpointError, UsageError
+from resnetctl.files import is_locked
+from resnetctl.recipe import Recipe, load_recipe
+from resnetctl.runs.commits import commits, load_metadata
+from resnetctl.runs.find import runs
+from resnetctl.runs.folder import Run
+from resnetctl.runs.metadata import Metadata
+from resnetctl.runs.metrics import Measured, Metrics, read_metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What can be told of a run at a glance."""
+
+    run: Run
+    state: str | None
+    """"running" (a process holds its lock), "complete", "stopped"; None before its first checkpoint."""
+    recipe: Recipe | None
+    """That of its newest checkpoint, or of its recipe.toml; None where neither can be read."""
+    metadata: Metadata | None
+    """Of its newest checkpoint that can be read."""
+    metrics: Metrics
+    changed: float
+    """When something was written last: seconds since 1970."""
+    size: int
+    """Bytes of all its files."""
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self.run.name
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, as far as it is written down."""
+        lines = self.metrics.lines
+        return max(lines[-1].epoch if lines else 0.0, self.metadata.epoch if self.metadata else 0.0)
+
+    @property
+    def last(self) -> Measured | None:
+        """The newest evaluation."""
+        return self.metrics.evaluations[-1] if self.metrics.evaluations else None
+
+
+def summaries(root: Path) -> list[Summary]:
+    """All runs under `root`, the one touched last first."""
+    return sorted(map(summarise, runs(root)), key=lambda s: s.changed, reverse=True)
+
+
+def summarise(run: Run) -> Summary:
+    """What is to be told of `run`; what is damaged or missing in its folder is left out."""
+    running = is_locked(run.folder)
+    metadata = _newest_metadata(run)
+    recipe = metadata.recipe if metadata else _written_recipe(run)
+    metrics = read_metrics(run.metrics, recipe.train.global_batch if recipe else 0)
+    if metadata and not metrics.evaluations:
+        metrics = Metrics(readings=metrics.readings, evaluations=_history(metadata))
+    stats = list(_file_stats(run.folder))
+    return Summary(
+        run=run,
+        state="running" if running else _state(metadata),
+        recipe=recipe,
+        metadata=metadata,
+        metrics=metrics,
+        changed=max((s.st_mtime for s in stats), default=0.0),
+        size=sum(s.st_size for s in stats),
+    )
+
+
+def _file_stats(folder: Path) -> Iterator[os.stat_result]:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a run that trains deletes its old checkpoints
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode):
+                yield found
+
+
+def _state(metadata: Metadata | None) -> str | None:
+    if metadata is None:
+        return None
+    steps = min(metadata.steps, metadata.recipe.train.max_steps or metadata.steps)
+    return "complete" if metadata.step >= steps else "stopped"
+
+
+def _newest_metadata(run: Run) -> Metadata | None:
+    for commit in commits(run.checkpoints):
+        try:
+            return load_metadata(commit.path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def _written_recipe(run: Run) -> Recipe | None:
+    try:
+        return load_recipe(str(run.recipe))
+    except UsageError:
+        return None
+
+
+def _history(metadata: Metadata) -> tuple[Measured, ...]:
+    return tuple(
+        Measured(
+            step=e.step,
+            epoch=e.epoch,
+            top1=e.top1,
+            top5=e.top5,
+            loss=math.nan if e.loss is None else e.loss,
+            images=e.images,
+            seconds=math.nan,
+            time=math.nan,
+        )
+        for e in metadata.history
+    )
