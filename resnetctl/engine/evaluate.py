@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from torch.nn.functional import cross_entropy
 from resnetctl.data.batches.eval import EvalBatches, eval_view
 from resnetctl.data.batches.loader import load
 from resnetctl.data.index import Index
+from resnetctl.data.missing import missing_source
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory
 from resnetctl.engine.events import Evaluating
 from resnetctl.engine.inference import Model, load_model
-from resnetctl.errors import DataError, printable
+from resnetctl.errors import DataError, printable, some
 from resnetctl.recipe import Recipe
 from resnetctl.runs.checkpoint import Checkpoint
 
+_UNREADABLE_SHARE = 0.01
 BATCH = {"cuda": 256}
 """Images of one forward pass by the kind of device; elsewhere 64."""
 
@@ -44,12 +47,17 @@ class Result:
     """The label is among the five highest outputs (or among all, where there are fewer classes)."""
     images: int
     loss: float
-    """Mean cross-entropy over the readable images, without label smoothing."""
+    """Mean cross-entropy over the readable images, without label smoothing; NaN where there are none."""
     unreadable: tuple[int, ...]
     """Samples that could not be read: counted as wrong."""
     seconds: float
     guesses: Guesses | None = None
     """None unless they were asked for."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether nearly all images could be read: else it says more of the disk than of the model."""
+        return len(self.unreadable) <= max(1, _UNREADABLE_SHARE * self.images)
 
     @property
     def top1(self) -> float:
@@ -124,7 +132,7 @@ def evaluate(
         correct1=sum(rank[0] for rank in counts),
         correct5=sum(rank[1] for rank in counts),
         images=images,
-        loss=sum(rank[3] for rank in counts) / max(1, images - len(bad)),
+        loss=sum(rank[3] for rank in counts) / (images - len(bad)) if len(bad) < images else math.nan,
         unreadable=tuple(bad),
         seconds=time.perf_counter() - began,
         guesses=kept.gathered(group, total) if kept else None,
@@ -165,17 +173,34 @@ def evaluate_checkpoint(
 ) -> Iterator[Evaluating | Result]:
     """Yield progress and last the Result of the checkpoint's model on `index`, as its recipe evaluates.
 
-    Raises DataError where the index has other classes than the model, or in another order.
+    Raises DataError where the index has other classes than the model, or in another order, where its images are gone,
+    or more than a hundredth of them cannot be read.
     """
     metadata = checkpoint.metadata
     check_classes(metadata.classes, index)
     if index.info.fingerprint != metadata.data.val:
         notice("these are not the val images that the run was evaluated on while it trained")
-    return evaluate(
+    if gone := missing_source(index):
+        raise gone
+    for event in evaluate(
         load_model(checkpoint, device, notice),
         eval_batches(metadata.recipe, index, device),
         workers=workers,
         timeout=metadata.recipe.data.timeout_seconds,
+    ):
+        if isinstance(event, Result) and (why := why_invalid(event, index)):
+            raise why
+        yield event
+
+
+def why_invalid(result: Result, index: Index) -> DataError | None:
+    """The error for a result that says more of the disk than of the model; None for one that can be believed."""
+    if result.is_valid:
+        return None
+    return missing_source(index) or DataError(
+        f"{len(result.unreadable):,} of {result.images:,} {index.info.split} images cannot be read, such as "
+        f"{some([index.name(i) for i in result.unreadable], 3)}: top-1 would be wrong",
+        hint="resnetctl verify says what is wrong with them",
     )
 
 

@@ -81,7 +81,8 @@ class Evaluated:
     top1: float
     """Percent."""
     top5: float
-    loss: float
+    loss: float | None
+    """None where it was not finite, or too few images could be read: the evaluation does not count then."""
     images: int
     seconds: float
     raw_top1: float | None = None

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from resnetctl.data.batches.order import total_steps
+from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.data.dataset import Dataset
 from resnetctl.data.index import Index
 from resnetctl.distributed.group import Group
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.suitable import suitable_recipe
+from resnetctl.engine.timeline import Timeline
 from resnetctl.errors import DataError, UsageError, counted, printable
 from resnetctl.files import folder_lock, sweep_temporary_files, write_atomically
 from resnetctl.recipe import Override, Recipe, change_recipe, differences, load_recipe, may_change, recipe_to_toml
+from resnetctl.recipe_values import show_value
 from resnetctl.runs.checkpoint import Checkpoint
 from resnetctl.runs.commits import commits
 from resnetctl.runs.find import find_resumed, started_before
@@ -29,6 +32,10 @@ from resnetctl.runs.resume import branch, check_newest, load_start
 
 if TYPE_CHECKING:
     from resnetctl.engine.setup import TrainRequest
+
+
+TOTAL_STRIDE = 32
+"""Pixels of the image for each value of a ResNet's last feature map."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ class RunChoice:
         start = load_start(run, path, self.warn)
         recipe, changes = resumed_recipe(start.metadata, request.recipe, request.overrides)
         check_data(start.metadata, self.dataset.train())
+        check_steps(start.metadata, recipe, len(self.dataset.train()))
+        self._remark_edited(run, start.metadata)
         for key, old, new in changes:
             self.notice(f"{key}: {old} → {new}")
         serious = [key for key, _, _ in changes if not may_change(key)]
@@ -104,7 +113,22 @@ class RunChoice:
         elif path is not None:
             check_newest(run, start)
         self._tidy(run)
+        if changes:
+            write_atomically(run.recipe, recipe_to_toml(recipe))
         return run, recipe, start
+
+    def _remark_edited(self, run: Run, metadata: Metadata) -> None:
+        """Say that recipe.toml only tells: what counts is the checkpoint's recipe."""
+        try:
+            edited = differences(metadata.recipe, load_recipe(str(run.recipe)))
+        except UsageError:
+            return  # nothing reads it but people
+        if edited:
+            key, _, value = edited[0]
+            self.warn(
+                f"{printable(run.recipe)} was edited, which changes nothing: the run goes on with the recipe of its "
+                f"checkpoint; to change a value: --allow-changes --set {key}={show_value(value)}"
+            )
 
     def _take(self, run: Run) -> None:
         """Become the only one that reads and writes in the run's folder."""
@@ -122,15 +146,35 @@ def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int =
     """Raise UsageError for what would fail later: before a run's folder is made."""
     t = recipe.train
     choose_precision(t.precision, device)
-    choose_micro_batch(recipe, device, ranks)
+    check_norm(recipe, choose_micro_batch(recipe, device, ranks))
     if t.sync_bn and ranks > 1 and device.type != "cuda":
         raise UsageError(
             f"train.sync_bn needs CUDA devices, and this run is on {device.type}", hint="--set train.sync_bn=false"
         )
     if not total_steps(t.epochs, images, t.global_batch):
         raise UsageError(
-            f"{t.epochs} epochs of {images} images do not fill one batch of {t.global_batch}",
-            hint=f"--batch-size {max(1, min(images, t.global_batch) // 2)}, or more --epochs",
+            f"{counted(images, 'image')} × {counted(t.epochs, 'epoch')} is less than one batch ({t.global_batch})",
+            hint=f"--batch-size {max(2, min(images, t.global_batch) // 2)}, or more --epochs",
+        )
+
+
+def check_norm(recipe: Recipe, micro_batch: int) -> None:
+    """Raise UsageError where batch norm would have a single value for each channel: it has no variance."""
+    smallest = min(sizes_of_run(recipe.data, recipe.train))
+    if micro_batch == 1 and smallest <= TOTAL_STRIDE and not recipe.train.freeze_norm:
+        raise UsageError(
+            f"batch norm cannot train on one image of {smallest} px at a time: its last layers have one value each",
+            hint=f"--batch-size 2 or more, or more than {TOTAL_STRIDE} px (--set data.train_size=64)",
+        )
+
+
+def check_steps(metadata: Metadata, recipe: Recipe, images: int) -> None:
+    """Raise UsageError where the run has gone further already than the request lets it."""
+    steps = Timeline(recipe=recipe, images=images).steps
+    if steps < metadata.step:
+        raise UsageError(
+            f"the run has reached step {metadata.step:,}, and --max-steps or --epochs would end it at {steps:,}",
+            hint=f"--max-steps {metadata.step + 1} or more, or leave it out",
         )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from resnetctl.data.dataset import Dataset, load_dataset, quarantined_samples
 from resnetctl.data.index import Index
+from resnetctl.data.missing import missing_source
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import limit_compile_processes, rank_device
 from resnetctl.engine.run_choice import RunChoice
@@ -110,8 +111,11 @@ def set_up(
 
 
 def _same_dataset(root: Path, group: Group) -> Dataset:
-    """The data set in `root`; DataError where it is another one than the first rank's."""
+    """The data set in `root`; DataError where its images are gone, or it is another one than the first rank's."""
     dataset = load_dataset(root)
+    for split in dataset.fingerprints:
+        if gone := missing_source(dataset.open(split)):
+            raise gone
     fingerprint = dataset.train().info.fingerprint
     if group.broadcast(fingerprint) != fingerprint:
         raise DataError("this rank's data root holds another data set than the first rank's")

@@ -17,8 +17,7 @@ from resnetctl.data.images.decoders import decoder_notes
 from resnetctl.engine.checkpoints import RunCheckpoints
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
 from resnetctl.engine.environment import changes, environment
-from resnetctl.engine.evaluate import Result, eval_batches, evaluate
-from resnetctl.engine.events import Evaluated, Event, Finished, Notice, RunningLoss, Started, Stepped
+from resnetctl.engine.events import Event, Finished, Notice, RunningLoss, Started, Stepped
 from resnetctl.engine.meter import Meter, Timed
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.run_state import RunState
@@ -26,12 +25,11 @@ from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.timeline import Timeline
 from resnetctl.engine.trainer import Trainer
+from resnetctl.engine.validation import Validation
 from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.files import trace
 from resnetctl.model.weights import load_weights
-from resnetctl.recipe_published import falls_short, published_top1
 from resnetctl.runs.commits import commits
-from resnetctl.runs.metadata import Evaluation
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
 _FEW_UNREADABLE = 16
@@ -102,6 +100,7 @@ class _TrainLoop:
         elif why_not:
             yield Notice(text=why_not)
         self.checkpoints = RunCheckpoints(self.setup, self.timeline, self.state, self.trainer, self.meter, here)
+        self.validation = Validation(self.setup, self.timeline, self.state, self.trainer, self.stop)
         self.stop.begun = True
         self.setup.begun()
         yield self._started()
@@ -135,8 +134,11 @@ class _TrainLoop:
         try:
             while True:
                 yield from self.checkpoints.poll()
-                if self._evaluation_is_due():
-                    yield from self._evaluate()
+                if self.validation.is_due():
+                    # new loader processes are forked: not while the saver's thread may hold a lock
+                    yield from self.checkpoints.wait()
+                    yield from self.validation.measure()
+                    self.meter.restart()
                 save = yield from self._agree()
                 ends = self.state.step == self.timeline.steps or self.stopping is not None
                 if ends or save:
@@ -179,7 +181,8 @@ class _TrainLoop:
         self.state.step = step = step + 1
         self.meter.steps += 1
         self.meter.waited += timed.seconds
-        loss = self._read_loss(lr) if step % t.loss_every == 0 or step == self.timeline.steps else None
+        reads = step % t.loss_every == 0 or step == self.timeline.steps
+        loss = self._read_loss(lr) if reads else self._loss_so_far()
         yield self._stepped(loss, lr)
         if t.running_loss_every:
             yield from self._running_loss()
@@ -229,6 +232,12 @@ class _TrainLoop:
         )
         return loss
 
+    def _loss_so_far(self) -> float | None:
+        """This rank's mean loss since the last reading, where it costs nothing: on a CPU, and in the first step."""
+        since = self.state.step - self.state.last_read
+        is_free = self.setup.device.type == "cpu" or self.meter.total_steps + self.meter.steps == 1
+        return float(self.trainer.loss_sum) / since if is_free else None
+
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             newest = commits(self.setup.run.checkpoints)
@@ -259,79 +268,6 @@ class _TrainLoop:
                 f"{len(unreadable)} of {images} images cannot be read",
                 hint="resnetctl verify lists them",
             )
-
-    # --- evaluation ---------------------------------------------------------------------------------------------
-
-    def _evaluation_is_due(self) -> bool:
-        return (
-            self.setup.val is not None
-            and not self.state.is_evaluated
-            and self.timeline.evaluates_after(self.state.step)
-        )
-
-    def _evaluate(self) -> Iterator[Event]:
-        assert self.setup.val is not None
-        # new loader processes are forked: not while the saver's thread may hold a lock
-        yield from self.checkpoints.wait()
-        self.trainer.share_buffers()
-        results: list[Result] = []
-        models = self.trainer.in_use()
-        for model in models:
-            events = evaluate(
-                model,
-                eval_batches(self.recipe, self.setup.val, self.setup.device, self.group),
-                workers=self.setup.workers,
-                stopped=lambda: self.stop.signal is not None,
-                group=self.group,
-                timeout=self.recipe.data.timeout_seconds,
-            )
-            for event in events:
-                if isinstance(event, Result):
-                    results.append(event)
-                else:
-                    yield event
-        self.trainer.train_mode()
-        if len(results) == len(models):
-            yield self._evaluated(results[-1], results[0].top1 if len(models) > 1 else None)
-            yield from self._compare()
-        self.meter.restart()
-
-    def _compare(self) -> Iterator[Event]:
-        """Warn where the run has fallen far below what is published for its recipe."""
-        measured = [(e.epoch, e.top1) for e in self.state.history]
-        curve = published_top1(self.recipe, len(self.setup.train.info.classes), self.timeline.images)
-        published = falls_short(curve, self.recipe.train.epochs, measured)
-        if published is not None and falls_short(curve, self.recipe.train.epochs, measured[:-1]) is None:
-            best = max(top1 for _, top1 in measured)
-            text = f"top-1 is {best:.1f} % so far; published for {self.recipe.name} at this epoch: {published:.1f} %"
-            yield Notice(text=f"{text}. Labels (resnetctl verify), rate and batch are what to look at", is_warning=True)
-
-    def _evaluated(self, result: Result, raw_top1: float | None) -> Evaluated:
-        """Note what was measured; `raw_top1`: of the weights themselves, where `result` is that of their average."""
-        step, epoch = self.state.step, self.timeline.epoch(self.state.step)
-        loss = result.loss if math.isfinite(result.loss) else None
-        measured = Evaluation(
-            step=step,
-            epoch=epoch,
-            top1=result.top1,
-            top5=result.top5,
-            loss=loss,
-            images=result.images,
-            raw_top1=raw_top1,
-        )
-        self.state.history.append(measured)
-        times = {"seconds": round(result.seconds, 3), "time": round(time.time(), 3)}
-        self.setup.log({"kind": "eval", **vars(measured), **times})
-        return Evaluated(
-            step=step,
-            epoch=round(epoch) if step < self.timeline.steps_planned else self.recipe.train.epochs,
-            top1=result.top1,
-            top5=result.top5,
-            loss=result.loss,
-            images=result.images,
-            seconds=result.seconds,
-            raw_top1=raw_top1,
-        )
 
     # --- what is told -------------------------------------------------------------------------------------------
 
@@ -372,7 +308,7 @@ class _TrainLoop:
             size=self.timeline.size(step - 1),
             images_per_second=rate,
             waiting=waiting,
-            eta_seconds=(steps - step) * t.global_batch / rate if rate else math.inf,
+            eta_seconds=((steps - step) * t.global_batch / rate + self.validation.seconds_left()) if rate else math.inf,
         )
 
     def _finished(self) -> Finished:

@@ -105,8 +105,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         state = load(path.read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ResnetctlError(f"{printable(path)} is not a safetensors file, or damaged: {printable(error)}") from None
-    ours = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
-    return ours or state
+    for part in ("ema.", "model."):  # a checkpoint of ours: the average is what was measured
+        ours = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
+        if ours:
+            return ours
+    return state
 
 
 def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
@@ -115,9 +118,10 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
             warnings.simplefilter("ignore")  # its advice to file issues is not for our users
             document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load's errors are of many kinds, and all mean the same here
-        first_line = str(error).strip().partition("\n")[0][:200]
+        # their texts advise to load it unsafely
+        why = "it holds more than tensors" if "Unsupported" in str(error) else "it is damaged, or no file of torch.save"
         raise ResnetctlError(
-            f"{printable(path)} is damaged, or holds more than tensors: {printable(first_line)}",
+            f"{printable(path)} cannot be used: {why if path.stat().st_size else 'it is empty'}",
             hint="only plain state dicts are read, since anything else in such a file could run code",
         ) from None
     for wrapper in ("state_dict", "model"):  # PyTorch's ImageNet example, torchvision's references
@@ -157,10 +161,17 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
         if name in state and state[name].shape != own[name].shape
     ]
     if wrong:
+        seen = _arch_of(state)
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ResnetctlError(
             f"{printable(path)} does not fit this model: {'; '.join(wrong[:5])}{more}",
-            hint="is model.arch right? For example --set model.arch=resnet18",
+            hint=f"it looks like a {seen}: --arch {seen}" if seen else "resnetctl trains torchvision's ResNets only",
+        )
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ResnetctlError(
+            f"{printable(path)} holds weights that are not finite: {printable(broken[0])}",
+            hint="the run that wrote it had diverged: take an earlier checkpoint",
         )
     network.load_state_dict(state)
     has_blur = any(isinstance(module, BlurConv2d) for module in network.modules())
@@ -169,6 +180,16 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
             f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, the model is built "
             f"{'with' if has_blur else 'without'} it; for the other: --set model.blurpool={str(not has_blur).lower()}"
         )
+
+
+_BLOCKS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True, 36): 152}
+
+
+def _arch_of(state: Mapping[str, torch.Tensor]) -> str | None:
+    """torchvision's name of the ResNet that has these tensors, by its kind of block and their number in stage 3."""
+    blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
+    depth = _BLOCKS.get(("layer3.0.conv3.weight" in state, len(blocks)))
+    return f"resnet{depth}" if depth else None
 
 
 def _shape(tensor: torch.Tensor) -> str:

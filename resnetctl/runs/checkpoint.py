@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from resnetctl.errors import CheckpointError, printable
+from resnetctl.errors import CheckpointError, counted, printable
 from resnetctl.files import atomic_file, write_all, write_atomically
 from resnetctl.runs.commits import (
     FORMAT,
@@ -36,6 +36,7 @@ from resnetctl.runs.commits import (
     read_header,
     record_path,
     sha256,
+    uncommitted,
 )
 from resnetctl.runs.find import checkpoint_file, find_run
 from resnetctl.runs.metadata import Metadata
@@ -129,6 +130,7 @@ def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]
     Raises CheckpointError where there is none, or none is whole: never a new start in silence.
     """
     found = commits(folder)
+    without = uncommitted(folder)
     for commit in found:
         try:
             return commit, load_commit(commit)
@@ -138,6 +140,12 @@ def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]
         raise CheckpointError(
             f"all {len(found)} checkpoints in {printable(folder)} are damaged",
             hint="restore one from a backup, or start a new run under another --name",
+        )
+    if without:
+        raise CheckpointError(
+            f"{counted(len(without), 'checkpoint file')} in {printable(folder)} have no commit record: each was being "
+            "written when the run ended, or its .json file was deleted",
+            hint=f"take one as it is: resnetctl train --resume {printable(without[0])}, or resnetctl eval with it",
         )
     raise CheckpointError(f"there is no finished checkpoint in {printable(folder)}", hint="start with: resnetctl train")
 

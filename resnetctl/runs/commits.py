@@ -74,6 +74,12 @@ def _read_record(path: Path, step: int) -> Commit | None:
     return commit if commit.step == step else None
 
 
+def uncommitted(folder: Path) -> list[Path]:
+    """Checkpoint files of `folder` without a readable record, the newest first."""
+    files = [p for p in folder.glob("step-*.safetensors") if _NAME.fullmatch(p.name) and not p.is_symlink()]
+    return sorted((p for p in files if committed(p) is None), key=lambda p: p.name, reverse=True)
+
+
 def committed(path: Path) -> Commit | None:
     """The commit record of the checkpoint file at `path`, None where it has none that is readable."""
     match = _NAME.fullmatch(path.name)

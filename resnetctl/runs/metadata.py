@@ -21,7 +21,7 @@ class Evaluation:
     """Percent."""
     top5: float
     loss: float | None
-    """None where it was not finite."""
+    """None where it was not finite, or too few images could be read: the evaluation does not count then."""
     images: int
     raw_top1: float | None = None
     """Percent, of the weights themselves where the figures above are those of their moving average."""
@@ -85,8 +85,8 @@ class Metadata:
 
 
 def best_of(history: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation with the highest top-1, the latest of equal ones."""
-    return max(history, key=lambda e: (e.top1, e.step), default=None)
+    """The evaluation with the highest top-1, the latest of equal ones; of those that count."""
+    return max((e for e in history if e.loss is not None), key=lambda e: (e.top1, e.step), default=None)
 
 
 def read_metadata(document: object) -> Metadata:

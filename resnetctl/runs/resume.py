@@ -10,7 +10,7 @@ from resnetctl.errors import CheckpointError, UsageError, printable
 from resnetctl.files import write_atomically
 from resnetctl.recipe import Recipe, recipe_to_toml
 from resnetctl.runs.checkpoint import Checkpoint, load_file, load_newest
-from resnetctl.runs.commits import Commit, commits, set_aside
+from resnetctl.runs.commits import Commit, commits, set_aside, uncommitted
 from resnetctl.runs.folder import Run, create_run
 
 
@@ -27,7 +27,10 @@ def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Chec
         damaged.append(commit)
         warn(f"{error.message}; going on from the one before it")
 
-    _, checkpoint = load_newest(run.checkpoints, note)
+    newest, checkpoint = load_newest(run.checkpoints, note)
+    for path in uncommitted(run.checkpoints)[:1]:
+        if path.name > newest.path.name:
+            warn(f"{printable(path)} is newer and has no commit record, so it is left alone")
     for commit in damaged:
         set_aside(commit)
     return checkpoint

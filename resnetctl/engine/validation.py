@@ -1,0 +1,111 @@
+"""Evaluating a run while it trains: when, what is noted, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from resnetctl.engine.evaluate import Result, eval_batches, evaluate, why_invalid
+from resnetctl.engine.events import Evaluated, Event, Notice
+from resnetctl.engine.run_state import RunState
+from resnetctl.engine.setup import RunSetup
+from resnetctl.engine.signals import StopRequest
+from resnetctl.engine.timeline import Timeline
+from resnetctl.engine.trainer import Trainer
+from resnetctl.recipe_published import falls_short, published_top1
+from resnetctl.runs.metadata import Evaluation
+
+
+class Validation:
+    """The evaluations of one run on its val split; every rank has one."""
+
+    def __init__(
+        self, setup: RunSetup, timeline: Timeline, state: RunState, trainer: Trainer, stop: StopRequest
+    ) -> None:
+        self.setup, self.recipe, self.timeline, self.state = setup, setup.recipe, timeline, state
+        self.trainer, self.stop = trainer, stop
+        self.seconds = 0.0
+        """Of the last evaluation."""
+
+    def is_due(self) -> bool:
+        """Whether the model as it stands is to be measured now."""
+        return (
+            self.setup.val is not None
+            and not self.state.is_evaluated
+            and self.timeline.evaluates_after(self.state.step)
+        )
+
+    def measure(self) -> Iterator[Event]:
+        """Measure the model, and its moving average where there is one; both are noted, and the last one counts."""
+        assert self.setup.val is not None
+        self.trainer.share_buffers()
+        results: list[Result] = []
+        models = self.trainer.in_use()
+        for model in models:
+            events = evaluate(
+                model,
+                eval_batches(self.recipe, self.setup.val, self.setup.device, self.setup.group),
+                workers=self.setup.workers,
+                stopped=lambda: self.stop.signal is not None,
+                group=self.setup.group,
+                timeout=self.recipe.data.timeout_seconds,
+            )
+            for event in events:
+                if isinstance(event, Result):
+                    results.append(event)
+                else:
+                    yield event
+        self.trainer.train_mode()
+        self.seconds = sum(result.seconds for result in results)
+        if len(results) == len(models):
+            if why := why_invalid(results[-1], self.setup.val):
+                text = f"{why.message}: this evaluation does not count"
+                yield Notice(text=f"{text} ({why.hint})", is_warning=True)
+            yield self._evaluated(results[-1], results[0].top1 if len(models) > 1 else None)
+            yield from self._compare()
+
+    def _compare(self) -> Iterator[Event]:
+        """Warn where the run has fallen far below what is published for its recipe."""
+        measured = [(e.epoch, e.top1) for e in self.state.history]
+        curve = published_top1(self.recipe, len(self.setup.train.info.classes), self.timeline.images)
+        published = falls_short(curve, self.recipe.train.epochs, measured)
+        if published is not None and falls_short(curve, self.recipe.train.epochs, measured[:-1]) is None:
+            best = max(top1 for _, top1 in measured)
+            text = f"top-1 is {best:.1f} % so far; published for {self.recipe.name} at this epoch: {published:.1f} %"
+            yield Notice(text=f"{text}. Labels (resnetctl verify), rate and batch are what to look at", is_warning=True)
+
+    def _evaluated(self, result: Result, raw_top1: float | None) -> Evaluated:
+        """Note what was measured; `raw_top1`: of the weights themselves, where `result` is that of their average."""
+        step, epoch = self.state.step, self.timeline.epoch(self.state.step)
+        loss = result.loss if math.isfinite(result.loss) and result.is_valid else None
+        measured = Evaluation(
+            step=step,
+            epoch=epoch,
+            top1=result.top1,
+            top5=result.top5,
+            loss=loss,
+            images=result.images,
+            raw_top1=raw_top1,
+        )
+        self.state.history.append(measured)
+        times = {"seconds": round(result.seconds, 3), "time": round(time.time(), 3)}
+        self.setup.log({"kind": "eval", **vars(measured), **times})
+        return Evaluated(
+            step=step,
+            epoch=round(epoch) if step < self.timeline.steps_planned else self.recipe.train.epochs,
+            top1=result.top1,
+            top5=result.top5,
+            loss=loss,
+            images=result.images,
+            seconds=result.seconds,
+            raw_top1=raw_top1,
+        )
+
+    def seconds_left(self) -> float:
+        """What the evaluations that are left will take, by the last one."""
+        if self.setup.val is None or not self.seconds:
+            return 0.0
+        t = self.recipe.train
+        left = (self.timeline.epoch(self.timeline.steps) - self.timeline.epoch(self.state.step)) / t.eval_every_epochs
+        return math.ceil(left) * self.seconds
