@@ -135,13 +135,14 @@ class _Status:
         e = self.at
         if isinstance(event, Evaluating):
             return f"evaluating: {event.images:,}/{event.total:,} images"
-        if e is None or not isinstance(event, Stepped) or not e.images_per_second:
+        if e is None or not isinstance(event, Stepped):
             return None
-        return (
-            f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}  step {e.step:,}/{e.steps:,}  "
-            f"loss {_loss(self.loss, 4)}  lr {e.lr:.4g}  {e.images_per_second:,.0f} img/s  "
-            f"waiting {100 * e.waiting:.0f} %  {duration(e.eta_seconds)} left"
-        )
+        text = f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}  step {e.step:,}/{e.steps:,}  "
+        text += f"loss {_loss(self.loss, 4)}  lr {e.lr:.4g}"
+        if not e.images_per_second:  # not known yet
+            return text
+        rate = f"{e.images_per_second:,.0f} img/s  waiting {100 * e.waiting:.0f} %"
+        return f"{text}  {rate}  {duration(e.eta_seconds)} left"
 
 
 def _loss(loss: float | None, digits: int) -> str:
@@ -163,7 +164,7 @@ def _lasting(event: Event, verbose: bool) -> str | None:
         case Evaluated():
             return (
                 f"epoch {event.epoch:>3}  step {event.step:,}  top-1 {event.top1:.2f} %  top-5 {event.top5:.2f} %  "
-                f"val loss {event.loss:.4f}  ({event.images:,} images in {duration(event.seconds)})"
+                f"val loss {_loss(event.loss, 4)}  ({event.images:,} images in {duration(event.seconds)})"
             )
         case RunningLoss():
             return f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import warnings
 from collections.abc import Generator, Iterator, Mapping
@@ -119,7 +120,11 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
             document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load's errors are of many kinds, and all mean the same here
         # their texts advise to load it unsafely
-        why = "it holds more than tensors" if "Unsupported" in str(error) else "it is damaged, or no file of torch.save"
+        why = (
+            "it holds more than tensors"
+            if isinstance(error, pickle.UnpicklingError)
+            else "it is damaged, or no file of torch.save"
+        )
         raise ResnetctlError(
             f"{printable(path)} cannot be used: {why if path.stat().st_size else 'it is empty'}",
             hint="only plain state dicts are read, since anything else in such a file could run code",

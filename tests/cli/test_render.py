@@ -152,8 +152,8 @@ def test_the_last_known_loss_is_shown_between_readings():
     assert "step 51/312" in lines[2]
 
 
-def test_nothing_is_said_while_no_rate_is_known():
-    assert plain(replace(STEPPED, images_per_second=0.0)) == []
+def test_no_rate_is_said_while_none_is_known():
+    assert plain(replace(STEPPED, images_per_second=0.0)) == ["epoch 1.60/10  step 50/312  loss 2.3457  lr 0.0123"]
 
 
 def test_an_unknown_eta_and_an_epoch_beyond_the_last():

@@ -73,7 +73,7 @@ def test_too_many_unreadable_images_end_the_run(tmp_path):
 
 
 def test_a_run_far_below_the_published_band_is_warned_of_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnetctl.engine.train_loop.published_top1", lambda *_: (5.0, 98.0, 99.0, 99.0))
+    monkeypatch.setattr("resnetctl.engine.validation.published_top1", lambda *_: (5.0, 98.0, 99.0, 99.0))
     pure = pictures(4, 5)
     events = list(
         train(setup(tmp_path, pure, train__global_batch=20, train__epochs=4, optimizer__lr=0.0), StopRequest())

@@ -226,7 +226,7 @@ def test_a_larger_model_does_not_fit_and_few_keys_are_named(tmp_path: Path) -> N
     with pytest.raises(ResnetctlError, match="and 91 more") as raised:
         load(network(), tmp_path / "w.pth")
     assert len(raised.value.message) < 600
-    assert "model.arch" in str(raised.value.hint)
+    assert "--arch resnet34" in str(raised.value.hint)
 
 
 class Evil:

@@ -276,7 +276,12 @@ def test_36_fewer_than_five_classes(trained, zygote):
 
 def test_37_an_unreadable_image_counts_as_wrong(trained, zygote, broken):
     root, _ = broken
-    for path in sorted((root.parent / "tree" / "val").glob("*/*.jpg"))[:3]:
-        spoil(path)
+    images = sorted((root.parent / "tree" / "val").glob("*/*.jpg"))
+    spoil(images[0])
     result = json.loads(zygote.run("eval", trained, "--data", root, "--json").out)
-    assert (result["images"], result["unreadable"], result["correct5"]) == (23, 3, 20)
+    assert (result["images"], result["unreadable"], result["correct5"]) == (23, 1, 22)
+    for path in images[1:3]:
+        spoil(path)
+    refused = zygote.run("eval", trained, "--data", root)
+    assert refused.returncode == 3
+    assert "3 of 23 val images cannot be read" in refused.err
