@@ -206,8 +206,8 @@ def _memory_free(device: torch.device) -> int:
 
 
 def _shm_bytes(recipe: Recipe, micro_batch: int, workers: int) -> int:
-    """Of the batches that wait, and the two that are being used."""
-    return micro_batch * 3 * recipe.data.train_size**2 * (_FETCHED_AHEAD * workers + 2)
+    """Of the batches that wait, of those that are being made, and of the two that are being used."""
+    return micro_batch * 3 * recipe.data.train_size**2 * ((_FETCHED_AHEAD + 1) * workers + 2)
 
 
 def _training_seconds(recipe: Recipe, images: int, rate: float, rate_at_start: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
+from weakref import finalize
 
 import torch
 from torch.utils.data import get_worker_info
@@ -21,18 +23,69 @@ class Batch(NamedTuple):
     """`[K] int64`: samples that could not be read; in training others took their place."""
 
 
+_KEPT = 3  # of a worker's batches in shared memory: one is used, one waits, one is made
+_kept: list[torch.Tensor] = []
+"""This worker's buffers, `[bytes of the images + 1] uint8`; the last byte is 1 while a batch lies in them."""
+
+
 def empty_images(count: int, size: int) -> torch.Tensor:
     """`[count, 3, size, size] uint8`, channels last; in a worker it is made in shared memory, which saves a copy."""
-    if get_worker_info() is None:
-        pixels = torch.empty((count, size, size, 3), dtype=torch.uint8)
-    else:
+    n_bytes = count * size * size * 3
+    pixels = torch.empty(n_bytes, dtype=torch.uint8) if get_worker_info() is None else _shared(n_bytes)
+    return pixels.view(count, size, size, 3).permute(0, 3, 1, 2)
+
+
+def _shared(n_bytes: int) -> torch.Tensor:
+    """`[n_bytes] uint8` of shared memory, an earlier batch's where one was let go: new pages cost 12 % of the time."""
+    _kept[:] = [buffer for buffer in _kept if len(buffer) == n_bytes + 1]  # those of another resolution go
+    buffer = next((buffer for buffer in _kept if not buffer[-1]), None)
+    if buffer is None:
         try:
-            shared = torch.UntypedStorage._new_shared(count * size * size * 3)  # as torch's own default_collate does
+            memory = torch.UntypedStorage._new_shared(n_bytes + 1)  # as torch's own default_collate does
         except RuntimeError as error:
             raise ResnetctlError(
                 f"a loader worker got no shared memory for a batch: {error}",
                 hint="is /dev/shm full (resnetctl info)? Docker gives 64 MiB unless told: --shm-size=8g or --ipc=host; "
                 "fewer --workers and a smaller train.micro_batch need less",
             ) from error
-        pixels = torch.empty(0, dtype=torch.uint8).set_(shared).view(count, size, size, 3)
-    return pixels.permute(0, 3, 1, 2)
+        buffer = torch.empty(0, dtype=torch.uint8).set_(memory)
+        if len(_kept) < _KEPT:
+            _kept.append(buffer)
+    buffer[-1] = 1
+    return buffer[:-1]
+
+
+class Handover:
+    """A batch on its way out of a worker, which uses the memory of its images again once nobody looks at them."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def pin_memory(self) -> Batch:
+        """A copy in pinned memory, for which DataLoader asks in a thread of its own."""
+        pinned = Batch(*(tensor.pin_memory() for tensor in self.batch))
+        self._last_byte().zero_()
+        return pinned
+
+    def take(self) -> Batch:
+        """The batch; the memory of its images is let go with the last tensor that looks at it."""
+        # every view of a tensor that was made from an array holds the array
+        array = self.batch.images.permute(0, 2, 3, 1).numpy()
+        finalize(array, _let_go, self._last_byte(), os.getpid()).atexit = False
+        return self.batch._replace(images=torch.from_numpy(array).permute(0, 3, 1, 2))
+
+    def _last_byte(self) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8).set_(self.batch.images.untyped_storage())[-1]
+
+
+def _let_go(last_byte: torch.Tensor, process: int) -> None:
+    if os.getpid() == process:  # and not a fork of it, which looks at nothing
+        last_byte.zero_()
+
+
+def hand_over(batch: Any) -> Any:
+    """What leaves a worker: a batch whose images are from `empty_images` as a Handover, all else as it is."""
+    if not isinstance(batch, Batch) or not batch.images.is_shared():
+        return batch
+    has_last_byte = batch.images.untyped_storage().nbytes() == batch.images.numel() + 1
+    return Handover(batch) if has_last_byte else batch

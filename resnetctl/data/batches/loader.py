@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.batch import Batch, Handover, hand_over
 from resnetctl.errors import ResnetctlError
 from resnetctl.parallel import end_with_parent
 
@@ -47,7 +47,7 @@ class _ErrorsAsValues(Dataset[Any]):
 
     def __getitem__(self, item: int) -> Any:
         try:
-            return self.batches[item]
+            return hand_over(self.batches[item])
         except ResnetctlError as error:
             return error
 
@@ -119,7 +119,7 @@ def load(
         for batch in fetched:
             if isinstance(batch, ResnetctlError):
                 raise batch
-            yield batch
+            yield batch.take() if isinstance(batch, Handover) else batch
     except (RuntimeError, OSError, EOFError) as error:
         explained = _explain(error, timeout)
         if explained is None:
