@@ -84,6 +84,19 @@ class DataRecipe(Section):
     """Smallest and largest width / height of the random crop."""
     hflip: float = key(0.5, between(0.0, 1.0))
     """Probability of a horizontal flip."""
+    augment: str = key("none", one_of("none", "trivial-augment-wide", "rand-augment", "auto-augment"))
+    """Random operations on the cropped image: torchvision's TrivialAugmentWide or AutoAugment for ImageNet, or timm's
+    RandAugment, two operations of increasing strength."""
+    rand_augment: tuple[float, float] = key((7.0, 0.5), each(0.0, 10.0, "two numbers from 0 to 10"))
+    """RandAugment's strength and its standard deviation: [7.0, 0.5] is timm's "rand-m7-mstd0.5-inc1"."""
+    color_jitter: tuple[float, float, float, float] = key(
+        (0.0, 0.0, 0.0, 0.0), each(0.0, 1.0, "four numbers from 0 to 1")
+    )
+    """Brightness, contrast, saturation and hue change by a random factor, at most 1 ± this (hue, up to 0.5: turned)."""
+    random_erase: float = key(0.0, between(0.0, 1.0))
+    """Probability that a random box of 2 to 33 % of the image is erased to the mean colour, as in torchvision."""
+    repeated_augmentation: int = key(1, between(1, 100))
+    """How often a sample comes in a batch, each time augmented otherwise; an epoch has fewer samples in proportion."""
     interpolation: str = key("bilinear", one_of("bilinear", "bicubic"))
     """How images are resized, with antialias: "bilinear" or "bicubic"."""
     val_resize: int = key(256, between(32, 2048))
@@ -114,6 +127,10 @@ class DataRecipe(Section):
             found.append(
                 ("train_size_start", f"{self.train_size_start} is more than data.train_size = {self.train_size}")
             )
+        if self.color_jitter[3] > 0.5:
+            found.append(("color_jitter", f"hue {self.color_jitter[3]} is more than 0.5, half of the colour circle"))
+        if self.decoder == "cuda" and (self.augment != "none" or any(self.color_jitter)):
+            found.append(("decoder", '"cuda" makes images where data.augment and data.color_jitter cannot change them'))
         return found
 
 
@@ -146,6 +163,12 @@ class TrainRecipe(Section):
     """Epochs after which all learns; 0: none does for the whole run."""
     freeze_norm: bool = key(False)
     """Batch norm keeps, and uses, the statistics that the starting weights came with."""
+    mixup_alpha: float = key(0.0, between(0.0, 2.0))
+    """Images and targets of a batch are blended in pairs, the share drawn from Beta(alpha, alpha); 0: not."""
+    cutmix_alpha: float = key(0.0, between(0.0, 2.0))
+    """A box of each image, and that share of its target, comes from its partner; with mixup, each half of the time."""
+    mix_style: str = key("torchvision", one_of("torchvision", "timm"))
+    """Whose pairs and boxes: "torchvision", each with the image before, or "timm", the first with the last one."""
     precision: str = key("auto", one_of("auto", "bf16", "fp16", "fp32"))
     """Arithmetic of forward and backward: "auto", "bf16", "fp16" or "fp32"."""
     channels_last: bool = key(True)

@@ -15,3 +15,15 @@ class Normalise:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """`[B, 3, H, W] uint8` to `[B, 3, H, W] float32`, in the same memory format."""
         return (images.float() - self.mean) * self.scale
+
+
+def erase(images: torch.Tensor, boxes: torch.Tensor) -> None:
+    """Set a box of each of `[B, 3, H, W] float32` normalised images to 0, in place: the mean colour.
+
+    `boxes` are `[B, 4] int64` on the same device: top, left, height, width, which may be 0. No uint8 is exactly the
+    mean, so this has to wait until here, as it does in torchvision.
+    """
+    top, left, height, width = boxes[:, :, None].unbind(1)
+    y, x = (torch.arange(n, device=boxes.device) for n in images.shape[2:])
+    rows, columns = (y >= top) & (y < top + height), (x >= left) & (x < left + width)
+    images.masked_fill_((rows[:, :, None] & columns[:, None])[:, None], 0.0)

@@ -199,9 +199,9 @@ class _TrainLoop:
         """What this rank sees in this step, a line for each micro-batch."""
         lines = []
         for n in range(self.view.micro_batches):
-            epoch, sample = self.batches.samples(self.state.step * self.view.micro_batches + n)
+            seen = self.batches.samples(self.state.step * self.view.micro_batches + n)
             where = f"step {self.state.step} rank {self.group.rank} part {n}"
-            lines.append(f"{where} epochs {epoch.tolist()} samples {sample.tolist()}")
+            lines.append(f"{where} epochs {seen.epoch.tolist()} samples {seen.sample.tolist()}")
         return "\n".join(lines)
 
     def _save(self) -> Iterator[Event]:

@@ -9,13 +9,14 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.mix import Mix, draw_mix, mix_images, mix_targets
 from resnetctl.data.batches.order import DEVICE, key
 from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
 from resnetctl.engine.inference import Model, in_use
 from resnetctl.engine.loss import training_loss
-from resnetctl.engine.normalise import Normalise
+from resnetctl.engine.normalise import Normalise, erase
 from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, prepare_step
 from resnetctl.errors import CheckpointError, printable
 from resnetctl.model.ema import MovingAverage
@@ -33,7 +34,7 @@ class Trainer:
         keep_freed_memory(device)
         # the CPU generator uses the low 32 bits of a seed only
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
-        self.recipe, self.device, self.precision, self.group = recipe, device, precision, group
+        self.recipe, self.classes, self.device, self.precision, self.group = recipe, classes, device, precision, group
         self.memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         model = build_model(recipe.model, classes)
         if recipe.train.sync_bn and group.size > 1:
@@ -69,8 +70,9 @@ class Trainer:
             if len(batch.unreadable):
                 unreadable += batch.unreadable.tolist()
             self._seed_device(number, n)
+            mix = draw_mix(self.recipe.train, number, self.group.rank * micro_batches + n, batch.images.shape[-1])
             with self._together(n == micro_batches - 1):
-                loss = self.loss(batch) / micro_batches
+                loss = self.loss(batch, mix) / micro_batches
                 self.scaler.scale(loss).backward()
             loss_sum += loss.detach()
         self._clip_gradient()
@@ -144,26 +146,29 @@ class Trainer:
             for buffer, value in zip(self.model.buffers(), before, strict=True):
                 buffer.copy_(value)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean training loss of a batch, a scalar float32 on the device."""
-        images, labels = self._on_device(batch)
-        images = self.normalise(images)
+    def loss(self, batch: Batch, mix: Mix | None = None) -> torch.Tensor:
+        """The mean training loss of a batch, mixed as `mix` says, a scalar float32 on the device."""
+        batch = self._on_device(batch)
+        images, targets = self.normalise(batch.images), batch.labels
+        if len(batch.erased):
+            erase(images, batch.erased)
+        if mix:
+            images, targets = mix_images(images, mix), mix_targets(targets, self.classes, mix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.forward(images.contiguous(memory_format=self.memory_format))
-        return training_loss(logits.float(), labels, self.recipe.train)
+        return training_loss(logits.float(), targets, self.recipe.train)
 
-    def _on_device(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, still uint8, and labels; on CUDA copied beside what the device is still computing."""
+    def _on_device(self, batch: Batch) -> Batch:
+        """The batch, its images still uint8; on CUDA copied beside what the device is still computing."""
         if self._copies is None:
-            return batch.images.to(self.device), batch.labels.to(self.device)
+            return Batch(*(tensor.to(self.device) for tensor in batch))
         compute = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self._copies):
-            images = batch.images.to(self.device, non_blocking=True)
-            labels = batch.labels.to(self.device, non_blocking=True)
+            copied = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
         compute.wait_stream(self._copies)
-        for tensor in (images, labels):
+        for tensor in copied:
             tensor.record_stream(compute)  # else its memory could be given away while the step still reads it
-        return images, labels
+        return copied
 
     def compile(self) -> None:
         """Call the model compiled from here on: once for each resolution of the run, with fixed shapes."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from resnetctl.engine.normalise import Normalise
+from resnetctl.engine.normalise import Normalise, erase
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,3 +25,13 @@ def test_black_and_white():
     black, white = Normalise(MEAN, STD, CPU)(ends)
     assert black.flatten().tolist() == pytest.approx([-m / s for m, s in zip(MEAN, STD, strict=True)], rel=1e-6)
     assert white.flatten().tolist() == pytest.approx([(1 - m) / s for m, s in zip(MEAN, STD, strict=True)], rel=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_erased_as_torchvision_does(layout):
+    images = torch.randn(3, 3, 20, 20, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    boxes = [(3, 5, 7, 2), (0, 0, 0, 0), (13, 0, 7, 19)]
+    expected = torch.stack([v2.functional.erase(i, *box, torch.zeros(1)) for i, box in zip(images, boxes, strict=True)])
+    erase(images, torch.tensor(boxes))
+    assert torch.equal(images, expected)
+    assert images.is_contiguous(memory_format=layout)

@@ -1,13 +1,18 @@
 """The step against a plain loop of torchvision and torch.optim.SGD, and the state that a checkpoint takes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torchvision
+from torchvision.transforms import v2
 
 from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.mix import draw_mix
 from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.prepare import prepare
+from resnetctl.distributed.group import ALONE
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import CheckpointError, UsageError
@@ -104,6 +109,43 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch():
     assert whole.take_loss(1) == pytest.approx(halves.take_loss(1), abs=1e-5)
     for a, b in zip(whole.model.parameters(), halves.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_is_normalised_erased_and_mixed_in_torchvisions_order():
+    r = recipe(model__arch="resnet18", train__cutmix_alpha=1.0, train__label_smoothing=0.1)
+    trainer = Trainer(r, 10, CPU, FP32)
+    trainer.model.eval()
+    (batch,) = batches(1)
+    batch = batch._replace(erased=torch.tensor([[9, 8, 30, 20], [0, 0, 0, 0]] * 4))
+    mix = draw_mix(r.train, 3, 0, 64)
+    top, left, bottom, right = mix.box
+    assert 0 < mix.share < 1
+    images = v2.functional.normalize(batch.images / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    images[::2, :, 9:39, 8:28] = 0
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.roll(1, 0)[:, :, top:bottom, left:right]
+    shares = torch.nn.functional.one_hot(batch.labels, 10).float()
+    targets = mix.share * shares + (1 - mix.share) * shares.roll(1, 0)
+    expected = torch.nn.functional.cross_entropy(trainer.model(mixed), targets, label_smoothing=0.1)
+    assert trainer.loss(batch, mix).item() == pytest.approx(expected.item(), abs=1e-5)
+    trainer.step(3, iter([batch]), 1, 0.0)
+    assert trainer.take_loss(1) == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_each_micro_batch_is_mixed_by_its_place_in_the_global_batch():
+    """As rank 1 of 2 with two of its own, or alone with four."""
+    r = recipe(model__arch="resnet18", train__mixup_alpha=1.0)
+    alone, second = (Trainer(r, 10, CPU, FP32, group) for group in (ALONE, SimpleNamespace(rank=1, size=2)))
+    whole = batches(4)
+    losses = []
+    for trainer, given in ((alone, whole), (second, whole[2:])):
+        trainer.model.eval()
+        seen = []
+        trainer.loss = lambda batch, mix, seen=seen, loss=trainer.loss: seen.append(mix.share) or loss(batch, mix)
+        trainer.step(5, iter(given), len(given), 0.0)
+        losses.append(seen)
+    assert len(set(losses[0])) == 4
+    assert losses[1] == losses[0][2:]
 
 
 def test_a_seed_decides_the_initial_weights_and_all_its_bits_count():

@@ -1,4 +1,4 @@
-"""Random crops and flips as pure functions of (seed, epoch, sample), computed for a whole batch at once."""
+"""Crops, flips and erased boxes as pure functions of (seed, epoch, sample, repetition), for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnetctl.data.batches.order import AUGMENT, uniforms
+from resnetctl.data.batches.order import AUGMENT, ERASE, Samples, uniforms
 
 _TRIES = 10  # as torchvision.transforms.RandomResizedCrop
 _DRAWS = 2 * _TRIES + 3
@@ -24,8 +24,7 @@ class Draws(NamedTuple):
 
 def draw(
     seed: int,
-    epoch: np.ndarray,
-    sample: np.ndarray,
+    samples: Samples,
     height: np.ndarray,
     width: np.ndarray,
     *,
@@ -33,45 +32,60 @@ def draw(
     ratio: tuple[float, float],
     hflip: float,
 ) -> Draws:
-    """Crop box and flip for each of N samples; all arguments but the last three are `[N]` and sizes are in pixels.
+    """Crop box and flip for each of N samples; `height` and `width` are `[N]`, in pixels.
 
     The distribution is that of torchvision's RandomResizedCrop (Szegedy et al. 2014, arXiv:1409.4842): an area in
     `scale` of the picture, an aspect ratio log-uniform in `ratio`, ten tries, then the largest central crop in ratio.
     """
-    numbers = np.empty((_DRAWS, len(sample)))
-    for e in np.unique(epoch):
-        here = epoch == e
-        numbers[:, here] = uniforms(seed, AUGMENT, int(e), sample[here], _DRAWS)
-    box = _boxes(numbers, height.astype(np.int64), width.astype(np.int64), scale, ratio)
-    return Draws(box, numbers[-1] < hflip)
-
-
-def _boxes(
-    u: np.ndarray, height: np.ndarray, width: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]
-) -> np.ndarray:
-    area = (height * width) * (scale[0] + (scale[1] - scale[0]) * u[:_TRIES])
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    aspect = np.exp(low + (high - low) * u[_TRIES : 2 * _TRIES])
-    w = np.rint(np.sqrt(area * aspect)).astype(np.int64)
-    h = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    u = uniforms(seed, AUGMENT, samples, _DRAWS)
+    height, width = height.astype(np.int64), width.astype(np.int64)
+    w, h = _tries(u, height * width, scale, ratio)
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.argmax(0)
-    n = np.arange(len(height))
-    h, w = h[first, n], w[first, n]
-    top = np.floor(u[2 * _TRIES] * (height - h + 1)).astype(np.int64)
-    left = np.floor(u[2 * _TRIES + 1] * (width - w + 1)).astype(np.int64)
+    box = _placed(u, _first(h, fits), _first(w, fits), height, width)
     none = ~fits.any(0)
     if none.any():
-        fall_back = _central(height[none], width[none], ratio)
-        top[none], left[none], h[none], w[none] = fall_back
+        box[none] = _central(height[none], width[none], ratio)
+    return Draws(box, u[-1] < hflip)
+
+
+def draw_erased(seed: int, samples: Samples, size: int, probability: float) -> np.ndarray:
+    """What is erased of each sample of `size` × `size` pixels, `[N, 4] int64`: top, left, height, width, or zeros.
+
+    The distribution is that of torchvision's RandomErasing (Zhong et al. 2017, arXiv:1708.04896): 2 to 33 % of the
+    area, height / width log-uniform from 0.3 to 3.3, ten tries, and nothing where none fits.
+    """
+    u = uniforms(seed, ERASE, samples, _DRAWS)
+    side = np.full(len(samples.sample), size)
+    h, w = _tries(u, side * side, (0.02, 0.33), (0.3, 3.3))
+    fits = (h < size) & (w < size)
+    box = _placed(u, _first(h, fits), _first(w, fits), side, side)
+    return np.where((fits.any(0) & (u[-1] < probability))[:, None], box, 0)
+
+
+def _tries(
+    u: np.ndarray, whole: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sides of ten rectangles of an area in `scale` of `whole`, the first side / the second one in `ratio`."""
+    area = whole * (scale[0] + (scale[1] - scale[0]) * u[:_TRIES])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = np.exp(low + (high - low) * u[_TRIES : 2 * _TRIES])
+    return np.rint(np.sqrt(area * aspect)).astype(np.int64), np.rint(np.sqrt(area / aspect)).astype(np.int64)
+
+
+def _first(tries: np.ndarray, fits: np.ndarray) -> np.ndarray:
+    return tries[fits.argmax(0), np.arange(tries.shape[1])]
+
+
+def _placed(u: np.ndarray, h: np.ndarray, w: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Rectangles of `h` × `w` anywhere in `height` × `width`, `[N, 4] int64`."""
+    top = np.floor(u[2 * _TRIES] * (height - h + 1)).astype(np.int64)
+    left = np.floor(u[2 * _TRIES + 1] * (width - w + 1)).astype(np.int64)
     return np.stack((top, left, h, w), 1)
 
 
-def _central(
-    height: np.ndarray, width: np.ndarray, ratio: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _central(height: np.ndarray, width: np.ndarray, ratio: tuple[float, float]) -> np.ndarray:
     shape = width / height
     h = np.where(shape < ratio[0], np.rint(width / ratio[0]), height).astype(np.int64)
     w = np.where(shape > ratio[1], np.rint(height * ratio[1]), width).astype(np.int64)
     h, w = np.clip(h, 1, height), np.clip(w, 1, width)
-    return (height - h) // 2, (width - w) // 2, h, w
+    return np.stack(((height - h) // 2, (width - w) // 2, h, w), 1)

@@ -21,6 +21,8 @@ class Batch(NamedTuple):
     """`[B] int64`; -1 for a picture that could not be read, in evaluation only."""
     unreadable: torch.Tensor
     """`[K] int64`: samples that could not be read; in training others took their place."""
+    erased: torch.Tensor = torch.empty((0, 4), dtype=torch.int64)
+    """`[B, 4] int64`: top, left, height, width of what is erased of each picture once it is normalised; or `[0, 4]`."""
 
 
 _KEPT = 3  # of a worker's batches in shared memory: one is used, one waits, one is made

@@ -12,7 +12,6 @@ import torch
 
 from resnetctl.data.batches.batch import Batch
 from resnetctl.data.batches.loader import load
-from resnetctl.data.batches.resolution import size_at
 from resnetctl.data.batches.train import TrainBatches
 from resnetctl.data.images.cuda import decode_crops
 from resnetctl.data.images.pillow import open_image
@@ -28,6 +27,8 @@ class EncodedBatch(NamedTuple):
     """`[B] int64`."""
     unreadable: torch.Tensor
     """`[U] int64`, as in Batch."""
+    erased: torch.Tensor
+    """`[B, 4]` or `[0, 4] int64`, as in Batch."""
     files: torch.Tensor
     """The bytes of K JPEGs, one after the other."""
     ends: torch.Tensor
@@ -47,9 +48,10 @@ class EncodedBatches(TrainBatches):
 
     def __getitem__(self, item: int) -> Any:
         index = self.index
-        epoch, sample = self.samples(item)
-        draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
-        size = size_at(item // self.view.micro_batches, len(index), self.view.data, self.view.train)
+        samples = self.samples(item)
+        sample = samples.sample
+        draws = self._draw(samples, index.height[sample], index.width[sample])
+        size = self._size(item)
         labels = index.label[sample].astype(np.int64)
         made: list[torch.Tensor] = []
         files: list[bytearray] = []
@@ -61,13 +63,14 @@ class EncodedBatches(TrainBatches):
                 files.append(file)
                 rows.append(n)
                 continue
-            crop, used = self._crop(int(epoch[n]), int(sample[n]), draws.box[n], bool(draws.flip[n]), size, unreadable)
+            crop, used = self._crop(samples, draws, n, size, unreadable)
             made.append(crop)
             labels[n] = index.label[used]
         return EncodedBatch(
             made=torch.stack(made) if made else torch.empty((0, 3, size, size), dtype=torch.uint8),
             labels=torch.from_numpy(labels),
             unreadable=torch.tensor(unreadable, dtype=torch.int64),
+            erased=self._erased(samples, size),
             files=torch.frombuffer(bytearray().join(files) or bytearray(1), dtype=torch.uint8),
             ends=torch.tensor([len(file) for file in files], dtype=torch.int64).cumsum(0),
             rows=torch.tensor(rows, dtype=torch.int64),
@@ -125,4 +128,4 @@ def _decoded(batch: EncodedBatch, device: torch.device) -> Batch:
         is_made[batch.rows] = False
         order = torch.cat([batch.rows, is_made.nonzero()[:, 0]]).argsort()
         crops = torch.cat([crops, batch.made.to(device)])[order.to(device)]
-    return Batch(crops, batch.labels, batch.unreadable)
+    return Batch(crops, batch.labels, batch.unreadable, batch.erased)

@@ -10,44 +10,74 @@ here because no library promises the same numbers in its next release.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-ORDER, AUGMENT, SUBSTITUTE, SPLIT = 1, 2, 3, 4
+ORDER, AUGMENT, SUBSTITUTE, SPLIT, OPERATIONS, JITTER, ERASE, MIX = 1, 2, 3, 4, 5, 6, 7, 8
 DEVICE = 16
 """What a hash is for, so that no two uses share their random numbers."""
 
 
-def splitmix64(x: np.ndarray) -> np.ndarray:
-    """The output function of splitmix64 on `[...] uint64`."""
-    z = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+class Samples(NamedTuple):
+    """N samples as they come in the stream; what chance decides for one of them follows from these three numbers."""
+
+    epoch: np.ndarray
+    """`[N] int64`."""
+    sample: np.ndarray
+    """`[N] int64`: numbers in the index."""
+    repetition: np.ndarray
+    """`[N] int64`: how often the sample came before in this epoch; all 0 without repeated augmentation."""
+
+    def only(self, which: slice | np.ndarray) -> Samples:
+        """Those of them that `which` selects."""
+        return Samples(self.epoch[which], self.sample[which], self.repetition[which])
+
+
+_Bits = TypeVar("_Bits", int, np.ndarray)
+
+
+def splitmix64(x: _Bits) -> _Bits:
+    """The output function of splitmix64 on a 64-bit number, or on `[...] uint64`."""
+    z = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK
+    return z ^ (z >> 31)
 
 
 def key(seed: int, *words: int) -> int:
     """One 64-bit number from a seed and some words, all bits of all of them counting."""
     state = seed & _MASK
     for word in words:
-        mixed = splitmix64(np.array([(state + _GAMMA) & _MASK], np.uint64))
-        state = int(mixed[0]) ^ (word & _MASK)
-    return int(splitmix64(np.array([(state + _GAMMA) & _MASK], np.uint64))[0])
+        state = splitmix64((state + _GAMMA) & _MASK) ^ (word & _MASK)
+    return splitmix64((state + _GAMMA) & _MASK)
 
 
-def hashes(seed: int, use: int, epoch: int, index: np.ndarray) -> np.ndarray:
+def hashes(seed: int, use: int, epoch: int, index: np.ndarray, repetition: int = 0) -> np.ndarray:
     """A 64-bit hash for each sample number in `index [N] int64`, `[N] uint64`."""
-    start = np.uint64(key(seed, use, epoch))
+    start = np.uint64(key(seed, use, epoch, repetition) if repetition else key(seed, use, epoch))
     return splitmix64(start + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(_GAMMA))
 
 
-def uniforms(seed: int, use: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:
+def uniforms(seed: int, use: int, samples: Samples, draws: int) -> np.ndarray:
     """`draws` numbers in [0, 1) for each sample, `[draws, N] float64`: draw j does not depend on how many there are."""
-    base = hashes(seed, use, epoch, index)
+    base = np.empty(len(samples.sample), np.uint64)
+    for epoch, repetition in {*zip(samples.epoch.tolist(), samples.repetition.tolist(), strict=True)}:
+        here = (samples.epoch == epoch) & (samples.repetition == repetition)
+        base[here] = hashes(seed, use, epoch, samples.sample[here], repetition)
     steps = (np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(_GAMMA))[:, None]
     return (splitmix64(base[None, :] + steps) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def sequence(seed: int, *words: int) -> Iterator[float]:
+    """Numbers in [0, 1) without end, the same ones for the same seed and words."""
+    state = key(seed, *words)
+    while True:
+        state = (state + _GAMMA) & _MASK
+        yield (splitmix64(state) >> 11) * 2.0**-53
 
 
 @lru_cache(maxsize=2)  # a batch spans two epochs at most, unless the data set is smaller than the batch
@@ -58,15 +88,33 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     return order
 
 
-def stream(seed: int, count: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [start, stop) of the stream: `(epoch [N] int64, sample [N] int64)`."""
-    position = np.arange(start, stop, dtype=np.int64)
-    epoch = position // count
-    sample = np.empty_like(position)
+def stream(seed: int, count: int, start: int, stop: int, repetitions: int = 1) -> Samples:
+    """Positions [start, stop) of the stream.
+
+    With repeated augmentation (Hoffer et al. 2020, arXiv:1901.09335) an epoch is still `count` positions, but of only
+    the first count / repetitions samples of its permutation, each `repetitions` times in a row: the order of
+    torchvision's RASampler and timm's RepeatAugSampler, over all ranks together.
+    """
+    epoch, place = np.divmod(np.arange(start, stop, dtype=np.int64), count)
+    sample = np.empty_like(place)
     for e in range(start // count, (stop - 1) // count + 1):
         here = epoch == e
-        sample[here] = permutation(seed, e, count)[position[here] - e * count]
-    return epoch, sample
+        sample[here] = permutation(seed, e, count)[place[here] // repetitions]
+    return Samples(epoch, sample, place % repetitions)
+
+
+def step_samples(seed: int, count: int, step: int, global_batch: int, part: slice, repetitions: int = 1) -> Samples:
+    """The samples of a step's global batch that lie in `part` of it.
+
+    With repeated augmentation all first repetitions come before all second ones, and so on. So the views of a sample
+    meet in one micro-batch as little as can be, as the sources' samplers deal them out over the ranks, and mixing
+    does not pair a sample with itself.
+    """
+    start = step * global_batch
+    if repetitions == 1:
+        return stream(seed, count, start + part.start, start + part.stop)
+    whole = stream(seed, count, start, start + global_batch, repetitions)
+    return whole.only(np.argsort(whole.repetition, kind="stable")[part])
 
 
 def total_steps(epochs: int, count: int, global_batch: int) -> int:

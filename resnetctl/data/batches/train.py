@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from resnetctl.data.batches.augment import draw
+from resnetctl.data.batches.augment import Draws, draw, draw_erased
 from resnetctl.data.batches.batch import Batch, empty_images
-from resnetctl.data.batches.order import SUBSTITUTE, key, stream
+from resnetctl.data.batches.order import SUBSTITUTE, Samples, key, step_samples
+from resnetctl.data.batches.policies import draw_operations, fill_color
 from resnetctl.data.batches.resolution import size_at
 from resnetctl.data.images import nvimgcodec
 from resnetctl.data.images.decode import decode, resize
 from resnetctl.data.images.decoders import choose_decoder
+from resnetctl.data.images.operations import apply
 from resnetctl.data.index import Index, open_unchanged
 from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe, Recipe, TrainRecipe
@@ -90,54 +92,68 @@ class TrainBatches(Dataset[Batch]):
             self._index = open_unchanged(self.view.index, self.view.fingerprint)
         return self._index
 
-    def samples(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """`(epoch [B] int64, sample [B] int64)` of a micro-batch."""
+    def samples(self, item: int) -> Samples:
+        """What a micro-batch holds."""
         view = self.view
         step, micro = divmod(item, view.micro_batches)
-        start = step * view.train.global_batch + view.rank * view.share + micro * view.micro_batch
-        return stream(view.train.seed, len(self.index), start, start + view.micro_batch)
+        start = view.rank * view.share + micro * view.micro_batch
+        part = slice(start, start + view.micro_batch)
+        repetitions = view.data.repeated_augmentation
+        return step_samples(view.train.seed, len(self.index), step, view.train.global_batch, part, repetitions)
 
     def __getitem__(self, item: int) -> Batch:
         view, index = self.view, self.index
-        epoch, sample = self.samples(item)
-        draws = self._draw(epoch, sample, index.height[sample], index.width[sample])
-        size = size_at(item // view.micro_batches, len(index), view.data, view.train)
-        images = empty_images(len(sample), size)
-        labels = index.label[sample].astype(np.int64)
+        samples = self.samples(item)
+        draws = self._draw(samples, index.height[samples.sample], index.width[samples.sample])
+        size = self._size(item)
+        operations, fill = draw_operations(view.data, view.train.seed, samples, size), fill_color(view.data)
+        images = empty_images(len(samples.sample), size)
+        labels = index.label[samples.sample].astype(np.int64)
         unreadable: list[int] = []
-        for n in range(len(sample)):
-            images[n], used = self._crop(
-                int(epoch[n]), int(sample[n]), draws.box[n], bool(draws.flip[n]), size, unreadable
-            )
+        for n in range(len(labels)):
+            images[n], used = self._crop(samples, draws, n, size, unreadable)
             labels[n] = index.label[used]
-        return Batch(images, torch.from_numpy(labels), torch.tensor(unreadable, dtype=torch.int64))
+            if operations[n]:
+                pixels = images[n].permute(1, 2, 0).numpy()
+                pixels[:] = apply(pixels, operations[n], fill)
+        unread = torch.tensor(unreadable, dtype=torch.int64)
+        return Batch(images, torch.from_numpy(labels), unread, self._erased(samples, size))
+
+    def _size(self, item: int) -> int:
+        return size_at(item // self.view.micro_batches, len(self.index), self.view.data, self.view.train)
+
+    def _erased(self, samples: Samples, size: int) -> torch.Tensor:
+        probability = self.view.data.random_erase
+        if not probability:
+            return torch.empty((0, 4), dtype=torch.int64)
+        return torch.from_numpy(draw_erased(self.view.train.seed, samples, size, probability))
 
     def _crop(
-        self, epoch: int, sample: int, box: np.ndarray, flip: bool, size: int, unreadable: list[int]
+        self, samples: Samples, draws: Draws, n: int, size: int, unreadable: list[int]
     ) -> tuple[torch.Tensor, int]:
-        """(`[3, size, size] uint8`, whose picture it is)."""
-        pixels, used, cut = self._readable(epoch, sample, box, unreadable)
+        """Sample `n` of a batch: (`[3, size, size] uint8`, whose picture it is)."""
+        sample, box, flip = int(samples.sample[n]), draws.box[n], draws.flip[n]
+        pixels, used, cut = self._readable(int(samples.epoch[n]), sample, box, unreadable)
         if not cut:
             h, w = pixels.shape[1:]
             if used != sample or (h, w) != (self.index.height[used], self.index.width[used]):
-                again = self._draw(np.array([epoch]), np.array([sample]), np.array([h]), np.array([w]))
-                box, flip = again.box[0], bool(again.flip[0])
+                again = self._draw(samples.only(slice(n, n + 1)), np.array([h]), np.array([w]))
+                box, flip = again.box[0], again.flip[0]
             top, left, height, width = box.tolist()
             pixels = pixels[:, top : top + height, left : left + width]
         crop = resize(pixels, size, size, self.view.data.interpolation)
         return crop.flip(2) if flip else crop, used
 
-    def _draw(self, epoch: np.ndarray, sample: np.ndarray, height: np.ndarray, width: np.ndarray) -> Any:
-        view = self.view
+    def _draw(self, samples: Samples, height: np.ndarray, width: np.ndarray) -> Draws:
+        data = self.view.data
         return draw(
-            view.train.seed,
-            epoch,
-            sample,
+            self.view.train.seed,
+            samples,
             np.maximum(height, 1),  # 0 is unknown: drawn anew once the picture is decoded
             np.maximum(width, 1),
-            scale=view.data.crop_scale,
-            ratio=view.data.crop_ratio,
-            hflip=view.data.hflip,
+            scale=data.crop_scale,
+            ratio=data.crop_ratio,
+            hflip=data.hflip,
         )
 
     def _readable(

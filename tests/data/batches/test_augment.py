@@ -6,18 +6,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomResizedCrop, v2
 
-from resnetctl.data.batches.augment import draw
+from resnetctl.data.batches.augment import draw, draw_erased
+from resnetctl.data.batches.order import Samples
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-N = 20_000
+N = 100_000
+
+
+def once(epoch, sample):
+    return Samples(np.asarray(epoch), np.asarray(sample), np.zeros(len(sample), np.int64))
 
 
 def draws(count, height, width, *, seed=0, epoch=0, scale=SCALE, ratio=RATIO, hflip=0.5):
     sample = np.arange(count)
     sizes = np.full(count, height), np.full(count, width)
-    return draw(seed, np.full(count, epoch), sample, *sizes, scale=scale, ratio=ratio, hflip=hflip)
+    return draw(seed, once(np.full(count, epoch), sample), *sizes, scale=scale, ratio=ratio, hflip=hflip)
 
 
 def torchvision_boxes(count, height, width, scale=SCALE, ratio=RATIO):
@@ -78,15 +83,17 @@ def test_where_no_box_fits_the_centre_is_torchvisions(height, width):
 
 def test_a_sample_does_not_see_its_neighbours():
     rng = np.random.default_rng(1)
-    sample, epoch = rng.permutation(1000)[:64], rng.integers(0, 3, 64)
+    samples = Samples(rng.integers(0, 3, 64), rng.permutation(1000)[:64], rng.integers(0, 4, 64))
     height, width = rng.integers(5, 900, 64), rng.integers(5, 900, 64)
     options = {"scale": SCALE, "ratio": RATIO, "hflip": 0.5}
-    whole = draw(9, epoch, sample, height, width, **options)
+    whole, erased = draw(9, samples, height, width, **options), draw_erased(9, samples, 224, 0.5)
     for n in range(64):
         one = slice(n, n + 1)
-        alone = draw(9, epoch[one], sample[one], height[one], width[one], **options)
+        itself = samples.only(one)
+        alone = draw(9, itself, height[one], width[one], **options)
         assert alone.box[0].tolist() == whole.box[n].tolist()
         assert alone.flip[0] == whole.flip[n]
+        assert draw_erased(9, itself, 224, 0.5).tolist() == [erased[n].tolist()]
 
 
 def test_epoch_and_seed_change_the_draws():
@@ -109,6 +116,41 @@ def test_our_boxes_never_change():
     """Else a resumed run would go on with other crops than it began with."""
     epoch, sample = np.array([0, 1, 2**33, 5]), np.array([0, 7, 1_281_166, 3])
     height, width = np.array([375, 500, 20, 10]), np.array([500, 375, 30, 3000])
-    drawn = draw(42, epoch, sample, height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
+    drawn = draw(42, once(epoch, sample), height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
     assert drawn.box.tolist() == [[100, 99, 254, 335], [258, 124, 172, 156], [1, 8, 17, 16], [0, 1493, 10, 13]]
     assert drawn.flip.tolist() == [True, True, True, False]
+    again = Samples(epoch, sample, np.array([1, 1, 2, 3]))
+    drawn = draw(42, again, height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
+    assert drawn.box.tolist() == [[48, 195, 324, 259], [11, 6, 394, 360], [0, 8, 17, 14], [0, 1493, 10, 13]]
+    assert draw_erased(42, again, 224, 0.7).tolist() == [
+        [8, 187, 103, 34],
+        [29, 69, 154, 107],
+        [63, 17, 75, 189],
+        [0, 0, 0, 0],
+    ]
+
+
+def torchvision_erased(count, size):
+    torch.manual_seed(0)
+    erase, image = v2.RandomErasing(1.0), torch.empty(3, size, size)
+    made = [erase.make_params([image]) for _ in range(count)]
+    return np.array([[p[k] for k in ("i", "j", "h", "w")] if p["v"] is not None else [0] * 4 for p in made])
+
+
+@pytest.mark.parametrize("size", [224, 33])
+def test_what_is_erased_is_distributed_as_torchvisions(size):
+    samples = once(np.zeros(N, np.int64), np.arange(N))
+    ours, theirs = draw_erased(0, samples, size, 1.0), torchvision_erased(N // 4, size)
+    for name, a, b in zip(("top", "left", "height", "width"), ours.T, theirs.T, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 0.001, name
+    assert stats.ks_2samp(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 1.0])
+def test_as_many_are_erased_as_asked(probability):
+    samples = once(np.zeros(N, np.int64), np.arange(N))
+    box = draw_erased(3, samples, 224, probability)
+    assert stats.binomtest(int((box[:, 2] > 0).sum()), N, probability).pvalue > 0.001
+    assert (box[:, 0] + box[:, 2] <= 224).all()
+    assert (box[:, 1] + box[:, 3] <= 224).all()
+    assert not box[box[:, 2] == 0].any()

@@ -21,14 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from resnetctl.data.batches.augment import draw
+from resnetctl.data.batches.augment import draw, draw_erased
 from resnetctl.data.batches.batch import Batch
 from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.order import stream
+from resnetctl.data.batches.policies import draw_operations
 from resnetctl.data.batches.resolution import size_at
 from resnetctl.data.batches.train import TrainBatches
 from resnetctl.data.images.decode import centre, decode, resize
+from resnetctl.data.images.operations import apply
 from resnetctl.data.index import Index
 from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.recipe import DataRecipe
@@ -52,6 +54,12 @@ def whole(tmp_path_factory) -> Path:
     return write_index(tmp_path_factory.mktemp("whole"), files)
 
 
+EVERYTHING = {
+    "augment": "rand-augment",
+    "color_jitter": (0.4, 0.4, 0.4, 0.1),
+    "random_erase": 0.5,
+    "repeated_augmentation": 3,
+}
 BAD = ("class0/003.jpg", "class1/000.jpg", "class2/004.jpg")
 
 
@@ -89,12 +97,12 @@ def same(a: Batch, b: Batch) -> bool:
 # --- training ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["whole", "partly_bad"])
+@pytest.mark.parametrize(("which", "more"), [("whole", {}), ("partly_bad", {}), ("partly_bad", EVERYTHING)])
 @pytest.mark.filterwarnings("error::UserWarning")  # none of torch's about more workers than it would choose
-def test_the_number_of_workers_changes_nothing(which, request):
+def test_the_number_of_workers_changes_nothing(which, more, request):
     view = train_view(
         request.getfixturevalue(which),
-        data={"train_size_start": 64, "train_size": 96, "train_size_ramp": (0.5, 1.0)},
+        data={"train_size_start": 64, "train_size": 96, "train_size_ramp": (0.5, 1.0), **more},
         micro_batch=4,
     )
     first = digest(list(load(TrainBatches(view), range(3, 27), workers=0, pin=False)))
@@ -104,7 +112,8 @@ def test_the_number_of_workers_changes_nothing(which, request):
 
 def test_a_batch_is_what_one_makes_of_it_by_hand(whole):
     view, index = train_view(whole), Index(whole)
-    epoch, sample = stream(7, COUNT, 36, 48)  # step 3
+    samples = stream(7, COUNT, 36, 48)  # step 3
+    sample = samples.sample
     batch = TrainBatches(view)[3]
     assert batch.labels.tolist() == index.label[sample].tolist()
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
@@ -112,25 +121,62 @@ def test_a_batch_is_what_one_makes_of_it_by_hand(whole):
         picture = decode(index.read(int(sample[n])))
         size = np.array([picture.shape[1]]), np.array([picture.shape[2]])
         options = {"scale": view.data.crop_scale, "ratio": view.data.crop_ratio, "hflip": view.data.hflip}
-        drawn = draw(7, epoch[n : n + 1], sample[n : n + 1], *size, **options)
+        drawn = draw(7, samples.only(slice(n, n + 1)), *size, **options)
         top, left, h, w = drawn.box[0]
         crop = resize(picture[:, top : top + h, left : left + w], 32, 32, "bilinear")
         assert torch.equal(batch.images[n], crop.flip(2) if drawn.flip[0] else crop)
     assert batch.unreadable.tolist() == []
 
 
+@pytest.mark.parametrize("augment", ["trivial-augment-wide", "auto-augment", "rand-augment"])
+def test_a_crop_is_augmented_by_what_was_drawn_for_it(augment, whole):
+    plain = train_view(whole, data={"interpolation": "bicubic"})
+    view = train_view(whole, data={"interpolation": "bicubic", "augment": augment, "color_jitter": (0.4, 0, 0, 0)})
+    crops, augmented, samples = TrainBatches(plain)[3], TrainBatches(view)[3], stream(7, COUNT, 36, 48)
+    fill = (124, 116, 104) if augment == "rand-augment" else (0, 0, 0)
+    chosen = draw_operations(view.data, 7, samples, 32)
+    assert all(operations[-1].name == "brightness" for operations in chosen)
+    assert len({operations[0] for operations in chosen}) > 5
+    for crop, image, operations in zip(crops.images, augmented.images, chosen, strict=True):
+        pixels = apply(crop.permute(1, 2, 0).contiguous().numpy(), operations, fill)
+        assert torch.equal(image, torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    assert augmented.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_is_erased_goes_with_the_batch(whole):
+    assert TrainBatches(train_view(whole))[3].erased.shape == (0, 4)
+    batch = TrainBatches(train_view(whole, data={"random_erase": 0.5}))[3]
+    some = draw_erased(7, stream(7, COUNT, 36, 48), 32, 0.5)
+    assert batch.erased.tolist() == some.tolist()
+    assert 0 < (some[:, 2] > 0).sum() < 12
+    assert torch.equal(batch.images, TrainBatches(train_view(whole))[3].images)  # the device erases
+
+
+def test_repetitions_of_a_sample_look_otherwise(whole):
+    batches = TrainBatches(train_view(whole, data={"repeated_augmentation": 3}))
+    samples, batch = batches.samples(1), batches[1]
+    assert samples.sample.tolist() == samples.sample[:4].tolist() * 3
+    assert samples.repetition.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert batch.labels.tolist() == batch.labels[:4].tolist() * 3
+    first, second, third = batch.images.split(4)
+    for a, b in ((first, second), (first, third), (second, third)):
+        assert all(not torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["crops", "everything"])
 @pytest.mark.parametrize(
     ("world", "micro"), [(1, 12), (1, 1), (1, 5), (2, 30), (2, 10), (3, 20), (4, 15), (6, 2), (60, 1)]
 )
-def test_any_split_among_ranks_and_micro_batches_is_the_same_global_batch(world, micro, partly_bad):
+def test_any_split_among_ranks_and_micro_batches_is_the_same_global_batch(world, micro, more, partly_bad):
     """60 of 20 samples: three epochs in one batch."""
     if 60 // world % micro:
         micro = 60 // world
     for step in (0, 4):
-        expected = TrainBatches(train_view(partly_bad, train={"global_batch": 60}, micro_batch=60))[step]
+        expected = TrainBatches(train_view(partly_bad, data=more, train={"global_batch": 60}, micro_batch=60))[step]
         parts = []
         for rank in range(world):
-            view = train_view(partly_bad, train={"global_batch": 60}, micro_batch=micro, rank=rank, world_size=world)
+            options = {"micro_batch": micro, "rank": rank, "world_size": world}
+            view = train_view(partly_bad, data=more, train={"global_batch": 60}, **options)
             items = range(step * view.micro_batches, (step + 1) * view.micro_batches)
             parts += [TrainBatches(view)[item] for item in items]
         assert same(join(parts), expected)
@@ -139,7 +185,7 @@ def test_any_split_among_ranks_and_micro_batches_is_the_same_global_batch(world,
 def test_each_sample_once_an_epoch(whole):
     batches = TrainBatches(train_view(whole, train={"global_batch": COUNT}, micro_batch=COUNT))
     for step in range(3):
-        epoch, sample = batches.samples(step)
+        epoch, sample, _ = batches.samples(step)
         assert set(epoch.tolist()) == {step}
         assert sorted(sample.tolist()) == list(range(COUNT))
 
@@ -179,7 +225,7 @@ def test_an_unreadable_sample_has_one_substitute_and_is_reported(partly_bad):
     assert len(bad) == 3
     view = train_view(partly_bad, train={"global_batch": 20}, micro_batch=20)
     batch = TrainBatches(view)[1]
-    _, sample = TrainBatches(view).samples(1)
+    sample = TrainBatches(view).samples(1).sample
     assert set(batch.unreadable.tolist()) == bad
     alone = train_view(partly_bad, train={"global_batch": 20}, micro_batch=1)
     for n in range(20):

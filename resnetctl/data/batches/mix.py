@@ -1,0 +1,82 @@
+"""Mixup and cutmix on the device, as pure functions of (seed, step, micro-batch).
+
+Each micro-batch is mixed for itself: an image with its neighbour in it. Its number counts over the whole global batch
+(rank · micro-batches of a rank + own number), so what is drawn does not depend on how many ranks share the work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from resnetctl.data.batches.order import MIX, sequence
+from resnetctl.recipe import TrainRecipe
+
+
+class Mix(NamedTuple):
+    """How a micro-batch is mixed."""
+
+    share: float
+    """Of each image in the result; the rest is its partner's."""
+    box: tuple[int, int, int, int] | None
+    """Cutmix: top, left, bottom, right of what the partner gives; None: mixup."""
+    style: str
+    """Who is whose partner: "torchvision", the image before; "timm", the image as far from the end."""
+
+
+def draw_mix(train: TrainRecipe, step: int, micro_batch: int, size: int) -> Mix | None:
+    """How micro-batch number `micro_batch` of `step`, `size` × `size` pixels, is mixed; None: not at all.
+
+    The share is from Beta(α, α), α being `mixup_alpha` (Zhang et al. 2017, arXiv:1710.09412) or `cutmix_alpha` (Yun et
+    al. 2019, arXiv:1905.04899). 0 leaves one out; where both are above 0, each comes half of the time.
+    """
+    mixup, cutmix, style = train.mixup_alpha, train.cutmix_alpha, train.mix_style
+    if not mixup and not cutmix:
+        return None
+    numbers = sequence(train.seed, MIX, step, micro_batch)
+    cut = next(numbers) < 0.5 if mixup and cutmix else bool(cutmix)
+    if not cut:
+        return Mix(_beta(mixup, numbers), None, style)
+    y, x = int(next(numbers) * size), int(next(numbers) * size)
+    share = _beta(cutmix, numbers)
+    if style == "timm":
+        side = int(size * math.sqrt(1.0 - share))
+        before, after = side // 2, (side + 1) // 2
+    else:
+        before = after = int(0.5 * math.sqrt(1.0 - share) * size)
+    top, left = max(y - before, 0), max(x - before, 0)
+    bottom, right = min(y + after, size), min(x + after, size)
+    return Mix(1.0 - (bottom - top) * (right - left) / size**2, (top, left, bottom, right), style)
+
+
+def _beta(alpha: float, numbers: Iterator[float]) -> float:
+    """One number from Beta(alpha, alpha), by Jöhnk's method (1964), in logarithms: alpha may be small."""
+    while True:
+        x, y = (math.log(1.0 - next(numbers)) / alpha for _ in range(2))
+        if math.exp(x) + math.exp(y) <= 1.0:
+            return 1.0 / (1.0 + math.exp(min(y - x, 700.0)))
+
+
+def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
+    """`[B, 3, H, W]` float, each image mixed with its partner. Nothing waits for the device."""
+    other = _partners(images, mix)
+    if mix.box is None:
+        return torch.lerp(other, images, mix.share)
+    top, left, bottom, right = mix.box
+    images = images.clone()
+    images[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+    return images
+
+
+def mix_targets(labels: torch.Tensor, classes: int, mix: Mix) -> torch.Tensor:
+    """`labels [B] int64` as `[B, classes] float32`: each image's share of its class and its partner's."""
+    targets = (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+    return torch.lerp(_partners(targets, mix), targets, mix.share)
+
+
+def _partners(batch: torch.Tensor, mix: Mix) -> torch.Tensor:
+    # torch.roll would give up channels last
+    return batch.flip(0) if mix.style == "timm" else torch.cat((batch[-1:], batch[:-1]))
