@@ -39,7 +39,7 @@ def prepare(
             autocompletion=_kinds,
             show_default="what is recognised",
             help=f"What SOURCE is: {', '.join(kind for kind in SOURCES if '-' not in kind)}. "
-            "sample needs no SOURCE; imagenette and imagewoof, or with -320 or -160 behind, are downloaded.",
+            "sample needs no SOURCE; imagenette and imagewoof, also with -320 or -160 appended, are downloaded.",
         ),
     ] = None,
     data: options.DataRoot = options.DEFAULT_DATA,
@@ -53,10 +53,10 @@ def prepare(
             min=0.0,
             max=0.5,
             show_default=False,
-            help="Take this part of each class for val, where there is no val split: 0.1 is a tenth.",
+            help="Where there is no val split, take this part of each class for it: 0.1 is a tenth.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="What --val-fraction draws with.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --val-fraction.")] = 0,
     pack: Annotated[
         bool, typer.Option("--pack", help="Copy the images into tar shards, which webdataset and DALI read too.")
     ] = False,
@@ -80,7 +80,7 @@ def prepare(
         ),
     ] = None,
     shard_size: Annotated[
-        int, typer.Option("--shard-size", min=1, help="With --pack: images of a shard.")
+        int, typer.Option("--shard-size", min=1, help="With --pack: images per shard.")
     ] = DEFAULT_SHARD_SIZE,
     extract: Annotated[
         bool, typer.Option("--extract", help="Copy the images into train/<class>/ and val/<class>/ in the data root.")
@@ -99,7 +99,7 @@ def prepare(
     if kind is not None and kind not in SOURCES:
         close = did_you_mean(kind, list(SOURCES))
         hint = f"did you mean {close}?" if close else f"one of: {', '.join(SOURCES)}"
-        raise UsageError(f"there is no source called {printable(kind)!r}", hint=hint)
+        raise UsageError(f"unknown source {printable(kind)!r}", hint=hint)
     if pack and extract:
         raise UsageError("--pack and --extract exclude each other", hint="take one of the two")
     if not pack and (max_side or quality or shard_size != DEFAULT_SHARD_SIZE):
@@ -125,7 +125,7 @@ def prepare(
     for text in done.notices:
         console.notice(f"note: {text}")
     if done.dataset.incomplete:
-        console.warn(f"the data set is not whole: {done.dataset.incomplete}")
+        console.warn(f"the data set is incomplete: {done.dataset.incomplete}")
     if as_json:
         console.print_document("prepare", _document(done))
     else:

@@ -25,12 +25,14 @@ def counts(index: Index) -> Check:
     """Images of each class, against the published numbers where this is ImageNet."""
     info = index.info
     counts = np.bincount(index.label, minlength=len(info.classes))
-    detail = f"{len(index):,} images, {counts.min():,} to {counts.max():,} a class"
+    fewest, most = int(counts.min()), int(counts.max())
+    per_class = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    detail = f"{len(index):,} images, {per_class} per class"
     if imagenet.meant_to_be_imagenet(info.classes):
         problems = imagenet.differences(info.split, info.classes, counts)
     else:
         empty = [info.classes[i] for i in np.flatnonzero(counts == 0)]
-        problems = [f"no image of {some(empty)}"] if empty else []
+        problems = [f"no images of {some(empty)}"] if empty else []
     if not problems:
         return Check(f"{info.split} counts", True, detail)
     if info.incomplete:
@@ -45,7 +47,7 @@ def classes(index: Index) -> Check:
         return Check(name, False, "not sorted, or one of them twice: labels are not positions in the sorted list")
     stray = [c for c in classes if c.startswith(".")]
     if stray:
-        return Check(name, False, f"{some(stray)} is a hidden folder, no class; it shifts the labels after it")
+        return Check(name, False, f"{some(stray)} is a hidden folder, not a class, and shifts the labels after it")
     return Check(name, True, f"{len(classes):,}, sorted")
 
 
@@ -59,8 +61,8 @@ def labels(index: Index) -> Iterator[Check]:
         expected = classes[index.label[i]]
         if folder != expected or (wnid and imagenet.WNID.fullmatch(expected) and wnid[1] != expected):
             strangers.append(index.name(i))
-    detail = f"{len(strangers):,} images are not of the class of their folder: {some(strangers)}"
-    yield Check(f"{split} labels", not strangers, detail if strangers else "each image lies with its class")
+    detail = f"{len(strangers):,} images are not labelled with the class of their folder: {some(strangers)}"
+    yield Check(f"{split} labels", not strangers, detail if strangers else "each label is the class of its folder")
     if set(classes) <= set(imagenet.wnids()):
         yield from label_order(index)
 
@@ -79,13 +81,13 @@ def label_order(index: Index) -> Iterator[Check]:
             if label != right:
                 wrong[number] = label, right
     if known and not wrong:
-        yield Check(name, True, f"{known:,} images of known label are right")
+        yield Check(name, True, f"{known:,} images of known label are correct")
     if not wrong:
         return
     first = min(wrong)
     label, right = wrong[first]
     detail = f"{len(wrong):,} of {known:,} images of known label are wrong: ILSVRC2012_val_{first:08d}.JPEG has {label}"
-    detail += f" instead of {right}" if right >= 0 else ", which is no class of its own"
+    detail += f" instead of {right}" if right >= 0 else ", but its class is not in this data set"
     ids = imagenet.ANCHOR_IDS
     if any(label - ids[n] in (-1, 0) for n, (label, _) in wrong.items() if n in ids):
         detail += (

@@ -65,7 +65,7 @@ class Dataset:
         if split not in self.fingerprints:
             raise DataError(
                 f"the data set in {printable(self.root)} has no {split} split",
-                hint=f"put a {split}/ folder with the same class folders beside the other, then {_PREPARE}"
+                hint=f"add {split}/ with the same class folders, then {_PREPARE}"
                 + ("; or take a tenth of the train images: resnetctl prepare --val-fraction 0.1" * (split == "val")),
             )
         index = Index(index_path(self.root, split), include_quarantined=include_quarantined)

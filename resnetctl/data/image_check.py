@@ -13,7 +13,7 @@ from resnetctl.data.images.pillow import check_mode, open_image
 from resnetctl.data.index import UNKNOWN_CRC, Index
 from resnetctl.errors import DataError, printable
 
-_CHANGED = "its bytes are not those that prepare or an earlier verify saw (CRC)"
+_CHANGED = "its bytes have changed since prepare or verify read them (CRC)"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -97,7 +97,7 @@ def _reason(data: bytes, error: Exception) -> str:
     if not data:
         return "it is empty"
     if data.count(0) == len(data):
-        return "it is all zero bytes"
+        return "all its bytes are zero"
     start = data[:256].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")):
         return "it is a web page, not an image"

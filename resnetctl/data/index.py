@@ -243,7 +243,7 @@ class Index:
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
             data = inflate.decompress(data, int(self.size[i]) + 1)
             if not inflate.eof or len(data) != self.size[i]:
-                raise zlib.error(f"the data do not have the {self.size[i]:,} bytes that the archive claims")
+                raise zlib.error(f"not the {self.size[i]:,} bytes that the archive claims")
         except zlib.error as error:
             raise DataError(f"{printable(self.name(i))} cannot be decompressed: {error}") from error
         return data

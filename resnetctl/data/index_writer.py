@@ -90,7 +90,7 @@ class IndexBuilder:
         """
         count = len(self)
         if not count:
-            raise DataError(f"the {info.split} split has no images", hint="look at what the source holds")
+            raise DataError(f"the {info.split} split has no images", hint="check what SOURCE holds")
         ends = np.frombuffer(self._name_ends, np.int64)
         starts = np.concatenate(([0], ends[:-1]))
         blob = bytes(self._names)

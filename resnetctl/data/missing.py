@@ -24,19 +24,19 @@ def missing_source(index: Index) -> DataError | None:
     split, root = index.info.split, index.root
     try:
         if not _is_there(root):
-            return DataError(f"the {split} images are gone: there is no {printable(root)} any more", hint=hint)
+            return DataError(f"the {split} images are gone: {printable(root)} no longer exists", hint=hint)
         gone = _archives(index) if index.offset.any() else _class_folders(index)
     except OSError as error:
         return cannot_read(error.filename or root, error)
     if not gone:
         return None
-    return DataError(f"the {split} images are gone: {printable(root)} has no {some(gone, 3)} any more", hint=hint)
+    return DataError(f"the {split} images are gone: {printable(root)} no longer has {some(gone, 3)}", hint=hint)
 
 
 def prepare_hint(data_root: Path) -> str:
     """How to go on where the images of `data_root` are gone."""
     elsewhere = "" if data_root == DEFAULT_ROOT else f" --data {shlex.quote(printable(data_root))}"
-    return f"mount the disk that holds them; or, where they lie now: resnetctl prepare SOURCE{elsewhere}"
+    return f"mount the disk they are on, or, if they were moved: resnetctl prepare SOURCE{elsewhere}"
 
 
 def _archives(index: Index) -> list[str]:

@@ -124,8 +124,7 @@ def prepare(
 
 
 _NO_VAL = (
-    "there is no val split, so that train can run, but eval has nothing to measure on; "
-    "--val-fraction 0.1 takes a tenth of the train images for it"
+    "no val split: training is possible, evaluation is not; --val-fraction 0.1 takes a tenth of the train images for it"
 )
 
 
@@ -134,8 +133,8 @@ def _draw(source: Source, builders: dict[str, IndexBuilder], split: Split) -> No
     if "val" in builders:
         raise UsageError("this data set has a val split of its own", hint="leave out --val-fraction")
     builders["train"], builders["val"] = draw_val(builders["train"], source.classes, split.fraction, split.seed)
-    share = f"{100 * split.fraction:g} % of each class of the train images"
-    source.notes.append(f"val is {share}, drawn with seed {split.seed}")
+    share = f"{100 * split.fraction:g} % of the train images of each class"
+    source.notes.append(f"val: {share}, drawn with seed {split.seed}")
 
 
 def _earlier_split(data_root: Path, kind: str, source: Source) -> Split | None:
@@ -158,7 +157,7 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
     kinds = recognised(path) if path.exists() else []
     if len(kinds) > 1:
         others = " and ".join(kinds[1:])
-        return path, kinds[0], [f"{printable(path)} was taken as {kinds[0]}; --source would choose {others}"]
+        return path, kinds[0], [f"{printable(path)} was taken as {kinds[0]}; --source can make it {others}"]
     if kinds:
         return path, kinds[0], []
     if source is None and is_ours(data_root / DATASET_FILE):
@@ -197,8 +196,8 @@ def _writing(data_root: Path) -> Iterator[None]:
     except OSError as error:
         where = printable(error.filename or data_root)
         raise ResnetctlError(
-            f"prepare cannot go on: {error.strerror} ({where})",
-            hint="free some space, mend the permissions, or choose another data root with --data",
+            f"prepare failed: {error.strerror} ({where})",
+            hint="free some space, change the permissions, or choose another data root with --data",
         ) from error
 
 
@@ -241,8 +240,8 @@ def _incomplete(source: Source, builders: dict[str, IndexBuilder], allow: bool) 
 
 def _not_whole(text: str) -> DataError:
     return DataError(
-        f"the data set is not whole: {text}",
-        hint="get what is missing, or add --allow-incomplete to take it as it is (the index records that)",
+        f"the data set is incomplete: {text}",
+        hint="get what is missing, or take it as it is with --allow-incomplete (the index records that)",
     )
 
 
@@ -257,7 +256,7 @@ def _differences(split: str, source: Source, counts: np.ndarray) -> list[str]:
     if source.published:
         return imagenet.differences(split, classes, counts)
     empty = [classes[i] for i in np.flatnonzero(counts == 0)]
-    return [f"{split} has no image of {some(empty)}"] if empty and split not in source.expected else []
+    return [f"{split} has no images of {some(empty)}"] if empty and split not in source.expected else []
 
 
 def _same_kind(one: str, other: str) -> bool:

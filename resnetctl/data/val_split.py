@@ -29,7 +29,7 @@ def draw_val(
     single = np.flatnonzero(counts == 1)
     if len(single):
         raise DataError(
-            f"{printable(classes[single[0]])} has one image, which cannot be in train and in val",
+            f"{printable(classes[single[0]])} has a single image, which cannot be in both train and val",
             hint="add images to that class, or remove it",
         )
     wanted = np.clip(np.rint(counts * fraction).astype(np.int64), 1, np.maximum(counts - 1, 1))

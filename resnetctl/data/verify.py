@@ -115,10 +115,10 @@ def verify(
             try:
                 dataset, kept = _keep(replace(dataset, accepted=accepted), indexes, found, bad)
             except OSError as error:  # a full disk must not cost the report
-                kept = [f"nothing could be kept in {printable(data_root)}: {error.strerror}"]
+                kept = [f"nothing could be saved in {printable(data_root)}: {error.strerror}"]
             remarks += kept
         elif sample is None:
-            remarks.append(f"{printable(data_root)} cannot be written: nothing was put into quarantine, no CRC kept")
+            remarks.append(f"{printable(data_root)} is not writable: nothing was put into quarantine, no CRC recorded")
     return Report(
         dataset=dataset,
         checks=tuple(checks),
@@ -154,7 +154,7 @@ def _archives(
 ) -> Iterator[Check]:
     """Each archive of known checksum, read once; what is taken as it is goes into `accepted`."""
     if not checksums:
-        yield Check("archives", True, "no checksum is known of what this data set lies in")
+        yield Check("archives", True, "no checksums are known for this data set")
     for name, expected in checksums.items():
         try:
             found = file_checksum(root / name, expected.partition(":")[0], progress)
@@ -163,7 +163,7 @@ def _archives(
             continue
         if found == expected:
             accepted.pop(name, None)
-            yield Check("archive", True, f"{printable(name)} is as it should be ({found})")
+            yield Check("archive", True, f"{printable(name)} matches ({found})")
         elif accept or accepted.get(name) == found:
             accepted[name] = found
             yield Check("archive", True, f"{printable(name)} has {found}, not {expected}; accepted, and recorded")
@@ -260,14 +260,14 @@ def _keep(
         if released:
             kept.append(f"{counted(released, 'image')} of {split} fine again, and out of quarantine")
         if found[split].crc32:
-            kept.append(f"CRCs of {counted(len(found[split].crc32), 'image')} of {split} kept to compare with later")
+            kept.append(f"CRCs of {counted(len(found[split].crc32), 'image')} of {split} recorded")
         if is_bad.any():
             kept.append(
                 f"{counted(quarantined[split], 'image')} of {split} in quarantine: train and eval leave them out"
             )
         if (is_bad & ~was_bad).any():
             kept.append(
-                f"a run that was begun before cannot go on without the images of {split} that are in quarantine now: "
+                f"runs begun before need the images of {split} that are in quarantine now: "
                 "resnetctl prepare --release-quarantined takes them back"
             )
     after = replace(

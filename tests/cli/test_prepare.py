@@ -63,7 +63,7 @@ def test_an_incomplete_set_is_refused_or_taken_with_a_warning(cli, tmp_path: Pat
     assert "--allow-incomplete" in refused.stderr
     taken = cli("prepare", "in", "--allow-incomplete")
     assert taken.returncode == 0
-    assert "warning: the data set is not whole" in taken.stderr
+    assert "warning: the data set is incomplete" in taken.stderr
     assert json.loads((tmp_path / "data" / "dataset.json").read_text())["incomplete"].startswith("train has 11 of 12")
 
 
@@ -73,7 +73,7 @@ def test_an_empty_class_is_named(cli, tmp_path: Path) -> None:
     (tmp_path / "pets" / "train" / "cat" / "1.jpg").write_bytes(jpeg(1))
     done = cli("prepare", "pets")
     assert done.returncode == 3
-    assert "train has no image of [red]emu" in done.stderr
+    assert "train has no images of [red]emu" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_val_split_is_drawn(cli, tmp_path: Path) -> None:
         (("--pack", "--extract"), "exclude each other"),
         (("--max-side", "200"), "belong to --pack"),
         (("--val-fraction", "0"), "would leave val empty"),
-        (("--val-fraction", "0.9"), "0.0<=x<=0.5"),
+        (("--val-fraction", "0.9"), "between 0.0 and 0.5"),
     ],
 )
 def test_flags_that_do_not_fit(cli, args: tuple[str, ...], text: str) -> None:
@@ -195,9 +195,9 @@ def make_wrong_sources(root: Path) -> None:
         ("loose", "no supported data set found in ./loose: images, but no class folders"),
         ("text only", "./text only: 2 folders, but neither train/"),
         ("only val", "./only val: it has val/, but no train/"),
-        ("differ", "val/ has class folders that train/ has not: dog"),
-        ("swapped", f"{TRAIN} holds ILSVRC2012_val_00000001.JPEG, which belongs into {VAL}"),
-        ("swapped val", f"tar, which belongs into {TRAIN}"),
+        ("differ", "val/ has class folders that are missing from train/: dog"),
+        ("swapped", f"{TRAIN} holds ILSVRC2012_val_00000001.JPEG, which belongs in {VAL}"),
+        ("swapped val", f"tar, which belongs in {TRAIN}"),
         ("https://image-net.org/data/x.tar", "is an address"),
         ("~/nothing-of-that-name", "/nothing-of-that-name"),
         ("/dev/null", "/dev/null is neither a file nor a folder"),
@@ -229,7 +229,7 @@ def test_without_train_images_the_next_step_is_eval(cli, tmp_path: Path) -> None
     (official(WNIDS).write(tmp_path / "in") / TRAIN).unlink()
     done = cli("prepare", "in", "--allow-incomplete")
     assert done.returncode == 0, done.stderr
-    assert f"{TRAIN} is not there: eval can run, but nothing can be trained" in done.stderr
+    assert f"{TRAIN} is missing: evaluation is possible, training is not" in done.stderr
     assert "resnetctl eval CHECKPOINT" in done.stderr
     trained = cli("train", "--max-steps", "1")
     assert trained.returncode == 3

@@ -46,7 +46,7 @@ def test_a_folder_that_was_moved(make: Callable[[Path], Path], tmp_path: Path) -
     error = missing_source(dataset.val())
     assert error is not None
     assert error.exit_code == 3
-    assert error.message == f"the val images are gone: there is no {tmp_path / 'in'} any more"
+    assert error.message == f"the val images are gone: {tmp_path / 'in'} no longer exists"
     assert f"resnetctl prepare SOURCE --data {tmp_path / 'data'}" in str(error.hint)
     again = prepare(tmp_path / "data", tmp_path / "elsewhere").dataset
     assert missing_source(again.val()) is None
@@ -58,7 +58,7 @@ def test_one_archive_of_two(tmp_path: Path) -> None:
     (tmp_path / "in" / VAL).unlink()
     error = missing_source(dataset.val())
     assert error is not None
-    assert error.message == f"the val images are gone: {tmp_path / 'in'} has no {VAL} any more"
+    assert error.message == f"the val images are gone: {tmp_path / 'in'} no longer has {VAL}"
     assert missing_source(dataset.train()) is None
 
 
@@ -67,7 +67,7 @@ def test_one_class_folder(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "in/train/dog")
     error = missing_source(dataset.train())
     assert error is not None
-    assert "has no train/dog any more" in error.message
+    assert "no longer has train/dog" in error.message
 
 
 def test_folders_that_were_emptied(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_folders_that_were_emptied(tmp_path: Path) -> None:
         path.unlink()
     error = missing_source(dataset.val())
     assert error is not None
-    assert "has no val/cat/0.jpg, val/cat/1.jpg, val/cat/2.jpg and 5 more any more" in error.message
+    assert "no longer has val/cat/0.jpg, val/cat/1.jpg, val/cat/2.jpg and 5 more" in error.message
 
 
 def test_a_single_image_is_another_matter(tmp_path: Path) -> None:

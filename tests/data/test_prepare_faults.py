@@ -56,7 +56,7 @@ def test_faults_1_and_2_a_tar_cut_at_a_boundary_or_in_a_header(archives: Path, t
         boundaries = [m.offset for m in tar]
     for place in [*boundaries, *(b + 200 for b in boundaries), *(b + 700 for b in boundaries)]:
         (archives / archive).write_bytes(whole[:place])
-        with refused(data, "it was cut"):
+        with refused(data, "it was cut short"):
             prepare(data, archives, allow_incomplete=True)
 
 
@@ -148,7 +148,7 @@ def test_fault_8_duplicate_and_case_colliding_members(tmp_path: Path) -> None:
     with refused(tmp_path / "data", f"{WNIDS[1]}/{name} twice"):
         prepare(tmp_path / "data", made.write(tmp_path / "in"), allow_incomplete=True)
     made.train[WNIDS[1]][-1] = (name.replace("JPEG", "jpeg"), data)
-    with refused(tmp_path / "data", "belong"):
+    with refused(tmp_path / "data", "are expected"):
         prepare(tmp_path / "data", made.write(tmp_path / "in"), allow_incomplete=True)
     made = official(WNIDS)
     root = made.write(tmp_path / "in")
@@ -357,7 +357,7 @@ def test_two_kinds_in_one_folder_are_told(archives: Path, tmp_path: Path) -> Non
     (archives / "train" / "cat" / "1.jpg").write_bytes(jpeg(1))
     done = prepare(tmp_path / "data", archives)
     assert done.dataset.source == "official"
-    assert "--source would choose folder" in done.notices[0]
+    assert "--source can make it folder" in done.notices[0]
     assert prepare(tmp_path / "data", archives, "folder").dataset.source == "folder"
 
 

@@ -39,10 +39,10 @@ def gunzip(packed: IO[bytes], size: int, what: str, target: Path, progress: Prog
             while data := stream.read(_BLOCK):
                 written += len(data)
                 if written > limit:
-                    raise _damaged(what, f"it grows to more than {limit / 1e6:,.0f} MB")
+                    raise _damaged(what, f"it unpacks to more than {limit / 1e6:,.0f} MB")
                 write_all(fd, data)
             if not written:
-                raise _damaged(what, "there is nothing in it")
+                raise _damaged(what, "it is empty")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(what, printable(error)) from error
 
@@ -70,4 +70,4 @@ def gunzip_file(path: Path, target: Path, progress: Progress) -> None:
 
 
 def _damaged(what: str, why: str) -> DataError:
-    return DataError(f"{printable(what)} is damaged: {why}", hint="get it again from where it came")
+    return DataError(f"{printable(what)} is damaged: {why}", hint="download or copy it again")

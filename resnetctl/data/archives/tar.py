@@ -43,14 +43,14 @@ def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool 
     long_size: int | None = None
     while True:
         if pos + BLOCK > end:
-            raise _damaged(what, pos, "it ends without the blocks that close a tar: it was cut")
+            raise _damaged(what, pos, "the end-of-archive blocks are missing: it was cut short")
         chunk = read(min(BLOCK + HEAD_BYTES, end - pos), pos)
         header = chunk[:BLOCK]
         if len(header) < BLOCK:
-            raise _damaged(what, pos, "it cannot be read to its end")
+            raise _damaged(what, pos, "it ends too early")
         if header == _ZERO:
             if long_name is not None or long_size is not None:
-                raise _damaged(what, pos, "a long name has no member")
+                raise _damaged(what, pos, "a long name without a member")
             _check_end(read, pos, end, what)
             return
         _check_sum(header, what, pos)
@@ -64,7 +64,7 @@ def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool 
             elif kind == b"x":
                 long_name, long_size = _pax(extension, what, pos, long_name)
             elif _pax(extension, what, pos, None) != (None, None):
-                raise _damaged(what, pos, "a header for all members gives a name or a size")
+                raise _damaged(what, pos, "a global header sets a name or a size")
             pos = after
             continue
         name = os.fsdecode(_short_name(header) if long_name is None else long_name)
@@ -72,7 +72,7 @@ def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool 
             size, after = long_size, data + (long_size + BLOCK - 1) // BLOCK * BLOCK
         is_folder = kind == b"5" or (kind in _REGULAR and name.endswith("/"))
         if after > end:
-            raise _damaged(what, pos, f"{printable(name)} goes on past its end: it was cut")
+            raise _damaged(what, pos, f"{printable(name)} extends past its end: it was cut short")
         if not is_folder:
             _check_kind(kind, name, what)
             yield TarMember(name, data, size, chunk[BLOCK : BLOCK + size])
@@ -97,7 +97,7 @@ def _refused(name: str, kind: str, what: str) -> DataError:
 def _damaged(what: str, pos: int, why: str) -> DataError:
     return DataError(
         f"{printable(what)} is damaged at byte {pos:,}: {why}",
-        hint="compare its size and md5 with the published ones, and get it again",
+        hint="compare its size and checksum with the original's, and get it again",
     )
 
 
@@ -105,7 +105,7 @@ def _check_sum(header: bytes, what: str, pos: int) -> None:
     """The sum of the header's bytes, its own field taken as spaces, must be the number in that field."""
     stored = header[148:156]
     if sum(header) - sum(stored) + 8 * 0x20 != _octal(stored):
-        raise _damaged(what, pos, "there is no valid member header where one belongs")
+        raise _damaged(what, pos, "no valid member header")
 
 
 def _octal(field: bytes) -> int:
@@ -120,7 +120,7 @@ def _number(field: bytes, what: str, pos: int) -> int:
     """A size: octal digits, or GNU's base 256 where the first bit is set."""
     value = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
     if not 0 <= value < 1 << 62:
-        raise _damaged(what, pos, "a member's size is no number")
+        raise _damaged(what, pos, "a member's size is not a number")
     return value
 
 
@@ -134,9 +134,9 @@ def _short_name(header: bytes) -> bytes:
 
 def _extension(read: Reader, data: int, size: int, end: int, what: str) -> bytes:
     if size > _MAX_EXTENSION_BYTES:
-        raise _damaged(what, data, "a long name of more than a MiB")
+        raise _damaged(what, data, "a long name of more than 1 MiB")
     if data + size > end:
-        raise _damaged(what, data, "it ends inside a long name: it was cut")
+        raise _damaged(what, data, "it ends inside a long name: it was cut short")
     return read(size, data)
 
 
@@ -149,23 +149,23 @@ def _pax(records: bytes, what: str, pos: int, name: bytes | None) -> tuple[bytes
         body = rest[: length - len(digits) - 1]
         key, equals, value = body[:-1].partition(b"=")
         if not (space and equals and body.endswith(b"\n") and length == len(digits) + 1 + len(body)):
-            raise _damaged(what, pos, "a pax header that cannot be read")
+            raise _damaged(what, pos, "unreadable pax header")
         if key == b"path":
             name = value
         elif key == b"size":
             size = int(value) if value.isdigit() and len(value) < 19 else -1
         elif key.startswith(b"GNU.sparse"):
-            raise _damaged(what, pos, "a sparse member, which an archive of images never has")
+            raise _damaged(what, pos, "a sparse member")
         records = records[length:]
     if size is not None and size < 0:
-        raise _damaged(what, pos, "a member's size is no number")
+        raise _damaged(what, pos, "a member's size is not a number")
     return name, size
 
 
 def _check_end(read: Reader, pos: int, end: int, what: str) -> None:
     """After a zero block: a second one, and nothing but zeros up to `end`."""
     if end - pos < 2 * BLOCK:
-        raise _damaged(what, pos, "the second of the two blocks that close a tar is missing: it was cut")
+        raise _damaged(what, pos, "the second end-of-archive block is missing: it was cut short")
     if end - pos > MAX_TRAILER_BYTES:
         raise _damaged(what, pos, f"a header is all zero, and {end - pos:,} bytes follow that belong to no member")
     rest = read(end - pos, pos)

@@ -75,7 +75,7 @@ def zip_members(
             if not entry.name.endswith("/") and wanted(entry.name):
                 yield _member(path, read, entry, begin, max_bytes)
         if found != count:
-            raise _damaged(path, f"its directory has {found:,} members instead of {count:,}")
+            raise _damaged(path, f"the central directory has {found:,} members instead of {count:,}")
 
 
 def zip_names(path: Path) -> Iterator[str]:
@@ -118,7 +118,7 @@ def read_member(path: Path, member: ZipMember) -> bytes:
         except zlib.error as error:
             raise _damaged(path, f"{printable(member.name)} cannot be decompressed: {error}") from error
     if len(data) != member.size or zlib.crc32(data) != member.crc32:
-        raise _damaged(path, f"{printable(member.name)} is not what its CRC says")
+        raise _damaged(path, f"{printable(member.name)} does not match its CRC")
     return data
 
 
@@ -133,7 +133,7 @@ def _directory(path: Path, read: Reader, size: int) -> tuple[int, int, int]:
     ):
         place = tail.rfind(b"PK\x05\x06", 0, place + 3) if place else -1
     if place < 0:
-        raise _damaged(path, "the directory at its end is missing: it is no zip, or it was cut")
+        raise _damaged(path, "the central directory is missing: not a zip, or cut short")
     _, disk, first_disk, here, count, length, begin, _ = _END.unpack_from(tail, place)
     end = tail_at + place
     locator = read(_LOCATOR64.size, end - _LOCATOR64.size) if end >= _LOCATOR64.size else b""
@@ -141,13 +141,13 @@ def _directory(path: Path, read: Reader, size: int) -> tuple[int, int, int]:
         _, _, at, _ = _LOCATOR64.unpack(locator)
         end64 = read(_END64.size, at) if at + _END64.size <= end else b""
         if end64[:4] != b"PK\x06\x06" or len(end64) != _END64.size:
-            raise _damaged(path, "the zip64 directory's end is not where it should be")
+            raise _damaged(path, "the zip64 end record is missing")
         *_, disk, first_disk, here, count, length, begin = _END64.unpack(end64)
         end = at
     if disk or first_disk or here != count:
-        raise _damaged(path, "it is one part of several")
+        raise _damaged(path, "it is one part of a split archive")
     if begin + length != end:
-        raise _damaged(path, "its directory is not where its end says")
+        raise _damaged(path, "the central directory is not where the end record says")
     return begin, end, count
 
 
@@ -157,12 +157,12 @@ def _entries(path: Path, read: Reader, begin: int, end: int) -> Iterator[_Entry]
         if len(data) - at < _ENTRY.size + 3 * _MAX_COMMENT and place + len(data) - at < end:
             data, at = read(min(_BLOCK, end - place), place), 0
         if len(data) - at < _ENTRY.size:
-            raise _damaged(path, "its directory is cut")
+            raise _damaged(path, "the central directory is cut short")
         fields = _ENTRY.unpack_from(data, at)
         name_length, extra_length, comment_length = fields[12:15]
         whole = _ENTRY.size + name_length + extra_length + comment_length
         if fields[0] != b"PK\x01\x02" or at + whole > len(data):
-            raise _damaged(path, f"its directory cannot be read at byte {place:,}")
+            raise _damaged(path, f"the central directory is unreadable at byte {place:,}")
         name_at = at + _ENTRY.size
         raw = data[name_at : name_at + name_length]
         extra = data[name_at + name_length : name_at + name_length + extra_length]
@@ -216,18 +216,18 @@ def _member(path: Path, read: Reader, entry: _Entry, end: int, max_bytes: int) -
     if max(entry.size, entry.length) > max_bytes or (entry.method == STORED and entry.size != entry.length):
         raise _damaged(path, f"{name} claims {entry.size:,} bytes")
     if entry.header + _LOCAL.size > end:
-        raise _damaged(path, f"{name} lies past the end")
+        raise _damaged(path, f"{name} begins past the end")
     chunk = read(min(_LOCAL.size + _LOCAL_NAME + HEAD_BYTES, end - entry.header), entry.header)
     signature, name_length, extra_length = _LOCAL.unpack_from(chunk.ljust(_LOCAL.size, b"\0"))
     if signature != b"PK\x03\x04":
-        raise _damaged(path, f"there is no header where {name} should begin")
+        raise _damaged(path, f"no header where {name} should begin")
     at = _LOCAL.size + name_length + extra_length
     offset = entry.header + at
     if offset + entry.length > end:
-        raise _damaged(path, f"{name} goes on past the end")
+        raise _damaged(path, f"{name} extends past the end")
     head = chunk[at : at + min(entry.length, HEAD_BYTES)]
     return ZipMember(entry.name, offset, entry.length, entry.size, entry.method, entry.crc32, head)
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{printable(path)} is damaged: {why}", hint="get it again from where it came")
+    return DataError(f"{printable(path)} is damaged: {why}", hint="download or copy it again")

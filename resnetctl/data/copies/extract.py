@@ -96,7 +96,7 @@ def parts_of(relative: str) -> list[str]:
     """The steps of a path inside a data root. Raises DataError where one of them would lead elsewhere."""
     parts = relative.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise DataError(f"{printable(relative)} is no name that a file can be given safely")
+        raise DataError(f"{printable(relative)} is not a safe file name")
     return parts
 
 
@@ -105,7 +105,7 @@ def _open_folder(name: str, above: int, path: Path) -> int:
         return os.open(name, _FOLDER, dir_fd=above)
     except OSError as error:
         raise DataError(
-            f"cannot write {printable(path)}: {printable(name)} is no folder of ours ({error.strerror})",
+            f"cannot write {printable(path)}: {printable(name)} is not a folder that resnetctl made ({error.strerror})",
             hint="remove the link or file of that name, or choose another data root with --data",
         ) from error
 
@@ -118,7 +118,7 @@ def _is_there(name: str, folder: int, size: int, path: Path) -> bool:
     if status.st_size == size and stat.S_ISREG(status.st_mode):
         return True
     raise DataError(
-        f"{printable(path)} is there already, and is not the image that belongs there",
+        f"{printable(path)} already exists and is not the image that belongs there",
         hint="move it, or choose another data root with --data",
     )
 

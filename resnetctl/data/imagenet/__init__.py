@@ -100,7 +100,7 @@ def differences(split: str, classes: tuple[str, ...], counts: np.ndarray) -> lis
     if missing:
         found.append(f"{split} lacks {some(missing)}")
     if extra:
-        found.append(f"{split} has {some(extra)}, no class of ImageNet")
+        found.append(f"{split} has {some(extra)}, not an ImageNet class")
     total, fewest, most = (
         (TRAIN_IMAGES, FEWEST_TRAIN, MOST_TRAIN) if split == "train" else (VAL_IMAGES, VAL_PER_CLASS, VAL_PER_CLASS)
     )

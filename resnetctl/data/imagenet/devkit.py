@@ -47,11 +47,13 @@ def read_devkit(path: Path) -> Devkit:
     wnids = tuple(wnid for _, wnid, _, _ in leaves)
     ids = [number for number, _, _, _ in leaves]
     if not leaves or len(set(wnids)) < len(wnids) or len(set(ids)) < len(ids):
-        raise _damaged(path, "it has no classes, or one of them twice")
+        raise _damaged(path, "no classes, or one of them twice")
     label_of_id = {number: label for label, number in enumerate(ids)}
     unknown = sorted(set(truth) - label_of_id.keys())
     if unknown or not truth:
-        raise _damaged(path, f"the ground truth has the id {unknown[0]} of no class" if unknown else "no ground truth")
+        raise _damaged(
+            path, f"the ground truth has the id {unknown[0]}, which is not a class" if unknown else "no ground truth"
+        )
     counts = tuple(count for _, _, _, count in leaves)
     return Devkit(
         wnids=wnids,
@@ -65,7 +67,7 @@ def _leaf(synset: dict[str, Any]) -> tuple[int, str, str, int]:
     """Id, wnid, name and number of train images of a class."""
     wnid = str(synset["WNID"])
     if not imagenet.WNID.fullmatch(wnid):
-        raise ValueError(f"{wnid} is no wnid")
+        raise ValueError(f"{wnid} is not a wnid")
     name = str(synset["words"]).split(",")[0].strip() or wnid
     count = synset.get("num_train_images")
     return int(synset["ILSVRC2012_ID"][0]), wnid, name, int(count[0]) if count is not None and len(count) else 0

@@ -18,8 +18,8 @@ SOLUTION = "LOC_val_solution.csv"
 SYNSETS = "LOC_synset_mapping.txt"
 MAX_TEXT_BYTES = 256 << 20  # the real solution has 4 MB, that of train 31 MB
 TABLE_NOTE = (
-    "the labels of val are those of resnetctl's own table of the 50,000 (from TensorFlow Datasets), "
-    "since neither the devkit nor " + SOLUTION + " is there"
+    "the val labels are those of resnetctl's own table (from TensorFlow Datasets): "
+    "neither the devkit nor " + SOLUTION + " was found"
 )
 
 
@@ -102,7 +102,7 @@ def synsets(content: bytes, what: str) -> tuple[str, ...]:
     """The wnids of Kaggle's `LOC_synset_mapping.txt`, sorted; each line is a wnid and its words."""
     wnids = [line.split(" ")[0] for line in content.decode("utf-8", "replace").splitlines()]
     if not wnids or len(set(wnids)) < len(wnids) or not all(map(imagenet.WNID.fullmatch, wnids)):
-        raise _damaged(what, "a line does not begin with a wnid, or one is there twice")
+        raise _damaged(what, "a line does not begin with a wnid, or a wnid is there twice")
     return tuple(sorted(wnids))
 
 

@@ -73,7 +73,7 @@ def _open_heic(data: bytes) -> Image.Image:
 def check_mode(image: Image.Image) -> None:
     """Raise DataError where the values of pixels have no range."""
     if image.mode in ("I", "F") and not _has_16_bits(image):
-        raise DataError("its pixels are 32-bit numbers, and nothing says which of them is white")
+        raise DataError("its pixels are 32-bit numbers of unknown range")
 
 
 def _has_16_bits(image: Image.Image) -> bool:

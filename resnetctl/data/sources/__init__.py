@@ -28,7 +28,7 @@ SOURCES = {
     "sample": "2,500 real images that come with resnetctl, to try everything out; needs no SOURCE",
     "imagenette-320": "the same with a shorter side of 320 pixels (340 MB)",
     "imagenette-160": "the same with a shorter side of 160 pixels (100 MB)",
-    "imagewoof": "Imagewoof, ten kinds of dogs, likewise; with -320 and -160 too",
+    "imagewoof": "Imagewoof, ten breeds of dogs, likewise; with -320 and -160 too",
     "imagewoof-320": "its shorter side 320 pixels",
     "imagewoof-160": "its shorter side 160 pixels",
 }

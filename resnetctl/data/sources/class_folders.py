@@ -54,7 +54,7 @@ def check_classes(classes: Mapping[str, Collection[str]], folders: Mapping[str, 
     extra = sorted(set(classes.get("val", ())) - set(classes["train"]))
     if extra:
         raise DataError(
-            f"{folders['val']}/ has class folders that train/ has not: {some(extra)}",
+            f"{folders['val']}/ has class folders that are missing from train/: {some(extra)}",
             hint="both need the same class folders, else a label would mean two things",
         )
     return tuple(sorted(classes["train"]))

@@ -51,7 +51,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     base = path.joinpath(*below)
     classes = tuple(class_folders(base / "train", notes))
     if not classes:
-        raise DataError(f"{printable(base / 'train')} has no class folders", hint="one folder for each wnid, please")
+        raise DataError(f"{printable(base / 'train')} has no class folders", hint="train/ needs a folder for each wnid")
     # where `path` is the folder of the images itself, Kaggle's lists are three folders up
     above = [base, *(path.joinpath(*below[:n]) for n in range(len(below)))]
     if path.resolve().parts[-len(_KAGGLE) :] == _KAGGLE:
@@ -60,7 +60,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     unknown = sorted(set(labels.wnids.values()) - set(classes))
     if unknown and labels.note is None:
         raise DataError(
-            f"the labels of val name classes that train/ has not: {some(unknown)}",
+            f"the val labels name classes that are missing from train/: {some(unknown)}",
             hint="train/ needs the folders of all classes",
         )
     source = Source(
@@ -91,7 +91,7 @@ def _val_records(
         wnid = wnids.get(name.removesuffix(_SUFFIX))
         if wnid is None or not name.endswith(_SUFFIX) or wnid not in label_of:
             raise DataError(
-                f"nothing says what {printable(name)} in {printable(root / folder)} shows",
+                f"no label for {printable(name)} in {printable(root / folder)}",
                 hint=f"put {ground_truth.SOLUTION} or the devkit, which name the class of each, beside val/",
             )
         yield file_record(root, f"{folder}/{name}", f"{wnid}/{name}", label_of[wnid])

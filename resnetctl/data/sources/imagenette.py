@@ -78,7 +78,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     match = _FILE.fullmatch(archive.name)
     if match is None:
         raise DataError(
-            f"{printable(archive)} is not called like one of fast.ai's archives",
+            f"{printable(archive)} is not named like one of fast.ai's archives",
             hint="imagenette2-160.tgz and the like; rename it, or unpack it and give the folder",
         )
     name = match[1]
@@ -143,4 +143,4 @@ def _records(
             done += 1
             progress(f"indexing {split}", done, None)
     if ignored and split == "train":
-        notes.append(f"{len(ignored):,} files are no images: {some(ignored)}")
+        notes.append(f"{len(ignored):,} files are not images: {some(ignored)}")

@@ -133,12 +133,12 @@ def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], arc
     if val is None or wnids.get(val[2]) not in label_of:
         if val:
             raise DataError(
-                f"nothing says what {printable(name)} in {printable(archive.name)} shows",
+                f"no label for {printable(name)} in {printable(archive.name)}",
                 hint=f"put {ground_truth.SOLUTION}, which names the class of each, beside {archive.name}",
             )
         raise DataError(
             f"{printable(archive.name)} holds {printable(name)}, where names like "
-            f"{_IMAGES}train/n01440764/n01440764_10026.JPEG belong",
+            f"{_IMAGES}train/n01440764/n01440764_10026.JPEG are expected",
             hint="this is not the archive as Kaggle serves it; get it again",
         )
     wnid = wnids[val[2]]

@@ -55,13 +55,13 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         checksums={a.name: f"md5:{a.md5}" for a in imagenet.ARCHIVES if a.name not in absent},
         notes=[labels.note] if labels.note and _VAL not in absent else [],
     )
-    source.missing.extend(f"{name} is not there: {what}" for name, what in _NEEDS.items() if name in absent)
+    source.missing.extend(f"{name} is missing: {what}" for name, what in _NEEDS.items() if name in absent)
     if _TRAIN not in absent:
         inner = _class_tars(root / _TRAIN)
         extra = sorted(inner.keys() - set(classes))
         if extra:
             raise DataError(
-                f"{_TRAIN} holds {some([f'{w}.tar' for w in extra])}, of no class that the devkit knows",
+                f"{_TRAIN} holds {some([f'{w}.tar' for w in extra])}, which the devkit does not list",
                 hint="the archive and the devkit do not belong together, or one of them was changed",
             )
         lacking = [f"{w}.tar" for w in classes if w not in inner]
@@ -76,8 +76,8 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
 
 
 _NEEDS = {
-    _TRAIN: "eval can run, but nothing can be trained",
-    _VAL: "train can run, but eval has nothing to measure on",
+    _TRAIN: "evaluation is possible, training is not",
+    _VAL: "training is possible, evaluation is not",
 }
 
 
@@ -149,9 +149,9 @@ def _unexpected(archive: str, name: str, like: str) -> DataError:
     other = _VAL if archive == _TRAIN else _TRAIN
     if imagenet.VAL_FILE.fullmatch(name) if archive == _TRAIN else imagenet.WNID.fullmatch(name.removesuffix(".tar")):
         return DataError(
-            f"{archive} holds {name}, which belongs into {other}", hint="were the two files given each other's name?"
+            f"{archive} holds {name}, which belongs in {other}", hint="were the two files given each other's name?"
         )
     return DataError(
-        f"{archive} holds {printable(name)}, where names like {like} belong",
+        f"{archive} holds {printable(name)}, where names like {like} are expected",
         hint="this is not the archive as image-net.org serves it; get it again",
     )

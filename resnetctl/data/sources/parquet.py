@@ -62,7 +62,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             )
         absent = sorted(set(range(wanted.pop())) - {int(m[2]) for m in numbers if m})
         if absent:
-            missing.append(f"{len(absent)} of the {split} parquet files are not there, the first {absent[0]:05d}")
+            missing.append(f"{len(absent)} of the {split} parquet files are missing, the first of them {absent[0]:05d}")
     classes = imagenet.wnids()
     source = Source(
         name=imagenet.NAME,
@@ -75,7 +75,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         missing=missing,
     )
     if "val" not in files:
-        source.missing.append("no validation-*.parquet is there, so that val has no images")
+        source.missing.append("no validation-*.parquet: there is no val split")
     return source
 
 
@@ -128,9 +128,9 @@ class ParquetPiece:
         data, path = image.get("bytes"), image.get("path") or ""
         match = (_TRAIN_PATH if self.split == "train" else _VAL_PATH).fullmatch(path)
         if not isinstance(data, bytes) or not isinstance(label, int) or match is None:
-            raise DataError(f"{printable(self.path)} has a row that is no image of ImageNet: {printable(path)}")
+            raise DataError(f"{printable(self.path)} has a row that is not an ImageNet image: {printable(path)}")
         if not 0 <= label < len(classes) or len(data) > MAX_SAMPLE_BYTES:
-            raise DataError(f"{printable(self.path)}: {printable(path)} has the label {label}, which is no class")
+            raise DataError(f"{printable(self.path)}: {printable(path)} has the label {label}, which is not a class")
         wnid = classes[label]
         said = [match[1], match[3] or wnid] if self.split == "train" else [match[3] or wnid]
         if self.split == "val":
@@ -138,7 +138,7 @@ class ParquetPiece:
             said.append(classes[imagenet.val_labels()[number - 1]] if 0 < number <= imagenet.VAL_IMAGES else "")
         if any(other != wnid for other in said):
             raise DataError(
-                f"{printable(self.path)}: {printable(path)} has the label {label} ({wnid}), which is not its own",
+                f"{printable(self.path)}: {printable(path)} has the label {label} ({wnid}), which contradicts its name",
                 hint="the file was changed or belongs to another data set; get it again",
             )
         name = f"{match[1]}_{match[2]}" if self.split == "train" else match[1]

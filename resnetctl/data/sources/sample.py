@@ -57,7 +57,7 @@ def _copy_to(folder: Path) -> None:
         fits = path.is_dir() if path == folder else path.is_file() and path.read_bytes() == files[path]
         if path.is_symlink() or not fits:
             raise DataError(
-                f"{printable(path)} is in the way: it is not what belongs there",
+                f"{printable(path)} is in the way: not the file that belongs there",
                 hint="move it, or choose another data root with --data",
             )
     folder.mkdir(exist_ok=True)

@@ -233,14 +233,14 @@ def test_nothing_is_written_through_links_or_over_other_files(official_root: Pat
     data = tmp_path / "data"
     data.mkdir()
     (data / "train").symlink_to(outside)
-    with pytest.raises(DataError, match="no folder of ours"):
+    with pytest.raises(DataError, match="not a folder that resnetctl made"):
         prepare(data, official_root, allow_incomplete=True, copying=copying)
     assert list(outside.iterdir()) == []
     (data / "train").unlink()
     (data / "train" / "n01440764").mkdir(parents=True)
     mine = data / "train" / "n01440764" / "n01440764_18.JPEG"
     mine.write_bytes(b"mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         prepare(data, official_root, allow_incomplete=True, copying=copying)
     assert mine.read_bytes() == b"mine"
     mine.unlink()
@@ -276,7 +276,7 @@ def test_a_source_without_val_gets_one_that_stays(tmp_path: Path) -> None:
     assert np.bincount(train.label).tolist() == [90, 19, 1]
     names = {r.name for r in train} | {r.name for r in val}
     assert len(names) == 123
-    assert val.info.notes == ("val is 10 % of each class of the train images, drawn with seed 3",)
+    assert val.info.notes == ("val: 10 % of the train images of each class, drawn with seed 3",)
     assert prepare(tmp_path / "data").dataset.fingerprints == first.dataset.fingerprints
     other = prepare(tmp_path / "other", tree, split=Split(fraction=0.1, seed=4)).dataset
     assert other.fingerprints != first.dataset.fingerprints
@@ -291,7 +291,7 @@ def test_a_source_without_val_gets_one_that_stays(tmp_path: Path) -> None:
         prepare(tmp_path / "third", tmp_path / "both", split=Split(fraction=0.1))
     (tree / "fox").mkdir()
     (tree / "fox" / "1.jpg").write_bytes(jpeg(1))
-    with pytest.raises(DataError, match="fox has one image"):
+    with pytest.raises(DataError, match="fox has a single image"):
         prepare(tmp_path / "fourth", tree, split=Split(fraction=0.1))
 
 

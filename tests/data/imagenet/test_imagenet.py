@@ -54,7 +54,7 @@ def test_differences_from_the_published_set() -> None:
     lost = imagenet.differences("val", wnids[1:], np.full(999, 50))
     assert lost == ["val lacks n01440764", "val has 49,950 of 50,000 images"]
     swapped = imagenet.differences("val", ("dog", *wnids[1:]), np.full(1000, 50))
-    assert swapped == ["val lacks n01440764", "val has dog, no class of ImageNet"]
+    assert swapped == ["val lacks n01440764", "val has dog, not an ImageNet class"]
 
 
 def test_what_is_meant_to_be_imagenet() -> None:

@@ -68,12 +68,12 @@ def test_fault_16_hidden_folders_and_files_never_count(tmp_path: Path) -> None:
 def test_fault_17_an_empty_class_is_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "in")
     (root / "train" / "emu").mkdir()
-    with pytest.raises(DataError, match="train has no image of emu; val has no image of emu"):
+    with pytest.raises(DataError, match="train has no images of emu; val has no images of emu"):
         prepare(tmp_path / "data", root)
     (root / "train" / "emu" / "a.jpg").write_bytes(jpeg(0))
-    with pytest.raises(DataError, match="is not whole: val has no image of emu"):
+    with pytest.raises(DataError, match="is incomplete: val has no images of emu"):
         prepare(tmp_path / "data", root)
-    assert prepare(tmp_path / "data", root, allow_incomplete=True).dataset.incomplete == "val has no image of emu"
+    assert prepare(tmp_path / "data", root, allow_incomplete=True).dataset.incomplete == "val has no images of emu"
 
 
 def test_fault_17_999_classes_of_imagenet(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_macos_leaves_in_a_folder_is_no_class(tmp_path: Path) -> None:
 def test_a_val_class_that_train_has_not(tmp_path: Path) -> None:
     root = tree(tmp_path / "in")
     (root / "val" / "emu").mkdir()
-    with pytest.raises(DataError, match="val/ has class folders that train/ has not: emu"):
+    with pytest.raises(DataError, match="val/ has class folders that are missing from train/: emu"):
         prepare(tmp_path / "data", root, allow_incomplete=True)
 
 

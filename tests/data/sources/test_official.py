@@ -114,7 +114,7 @@ def test_without_the_devkits_word_the_published_counts_hold(thousand: Path, tmp_
     (tmp_path / TRAIN).symlink_to(thousand / TRAIN)
     with pytest.raises(DataError, match=r"1,000 of 1,281,167 images") as caught:
         prepare(tmp_path)
-    assert f"{VAL} is not there" in caught.value.message
+    assert f"{VAL} is missing" in caught.value.message
     done = prepare(tmp_path, allow_incomplete=True)
     assert done.dataset.incomplete
     assert "1,281,167" in done.dataset.incomplete
@@ -127,7 +127,7 @@ def test_without_the_devkits_word_the_published_counts_hold(thousand: Path, tmp_
 def test_val_without_the_devkit_has_the_labels_of_our_own_table(thousand: Path, tmp_path: Path) -> None:
     """And without the train archive eval can run."""
     (tmp_path / VAL).symlink_to(thousand / VAL)
-    with pytest.raises(DataError, match=f"{TRAIN} is not there: eval can run"):
+    with pytest.raises(DataError, match=f"{TRAIN} is missing: evaluation is possible"):
         prepare(tmp_path)
     done = prepare(tmp_path, allow_incomplete=True)
     val = done.dataset.val()
@@ -183,7 +183,7 @@ def test_fault_11_a_ground_truth_of_the_wrong_length(tmp_path: Path, change: int
 def test_a_ground_truth_with_an_id_of_no_class(tmp_path: Path) -> None:
     made = official(WNIDS)
     made.truth[4] = 1500
-    with pytest.raises(DataError, match="the id 1500 of no class"):
+    with pytest.raises(DataError, match="the id 1500, which is not a class"):
         prepare(tmp_path / "data", made.write(tmp_path / "in"))
 
 
@@ -191,7 +191,7 @@ def test_a_ground_truth_with_an_id_of_no_class(tmp_path: Path) -> None:
 def test_an_unexpected_member_is_refused(tmp_path: Path, name: str) -> None:
     made = official(["n01440764"])
     made.train["n01440764"].append((name, jpeg(9)))
-    with pytest.raises(DataError, match=r"unsafe name|where names like n01440764_10026.JPEG belong"):
+    with pytest.raises(DataError, match=r"unsafe name|where names like n01440764_10026.JPEG are expected"):
         prepare(tmp_path / "data", made.write(tmp_path / "in"), allow_incomplete=True)
 
 
