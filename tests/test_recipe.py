@@ -43,7 +43,20 @@ def write(path: Path, text: str) -> str:
 
 
 def test_the_presets_are_there_and_valid() -> None:
-    assert recipe_names() == ["composer-mild", "fast", "goyal", "nvidia-90", "onepager", "small", "torchvision-v1"]
+    assert recipe_names() == [
+        "composer-mild",
+        "fast",
+        "goyal",
+        "nvidia-250",
+        "nvidia-90",
+        "onepager",
+        "rsb-a1",
+        "rsb-a2",
+        "rsb-a3",
+        "small",
+        "torchvision-v1",
+        "torchvision-v2",
+    ]
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name

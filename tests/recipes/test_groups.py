@@ -27,12 +27,31 @@ def without_batch_norm(model: torch.nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) not in norms}
 
 
+def by_torchvision(model: torch.nn.Module) -> set[str]:
+    """references/classification: set_weight_decay with --norm-weight-decay 0 goes by torchvision's own helper."""
+    _, others = torchvision.ops._utils.split_normalization_params(model)
+    decayed = {id(parameter) for parameter in others}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+
+
+def by_timm(model: torch.nn.Module) -> set[str]:
+    """timm's train.py: biases and all that has one dimension are left out."""
+    groups = pytest.importorskip("timm.optim").param_groups_weight_decay(model, weight_decay=0.02)
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+
+
 SOURCES: dict[str, Rule] = {
     "torchvision-v1": everything,
+    "torchvision-v2": by_torchvision,
     "goyal": without_batch_norm,
     "nvidia-90": without_bn_in_the_name,
+    "nvidia-250": without_bn_in_the_name,
     "fast": without_bn_in_the_name,
     "composer-mild": everything,
+    "rsb-a1": by_timm,
+    "rsb-a2": by_timm,
+    "rsb-a3": by_timm,
 }
 
 

@@ -75,6 +75,36 @@ def test_nvidia_90() -> None:
     check_by_epoch(load_recipe("nvidia-90"), nvidia(90))
 
 
+def test_torchvision_v2() -> None:
+    """references/classification/train.py: cosineannealinglr over 595 epochs behind a LinearLR of 5 from 0.01."""
+
+    def make(optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
+        warm = lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
+        main = lr_scheduler.CosineAnnealingLR(optimizer, T_max=600 - 5)
+        return lr_scheduler.SequentialLR(optimizer, [warm, main], milestones=[5])
+
+    expected = by_scheduler(600, 0.5, make)
+    assert expected[:6] == pytest.approx([0.005, 0.104, 0.203, 0.302, 0.401, 0.5])
+    check_by_epoch(load_recipe("torchvision-v2"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "lr"), [("rsb-a1", 600, 5e-3), ("rsb-a2", 300, 5e-3), ("rsb-a3", 100, 8e-3)]
+)
+def test_rsb(name: str, epochs: int, lr: float) -> None:
+    """timm's cosine, stepped once an epoch as its train.py does: --warmup-epochs 5 --warmup-lr 1e-4 --min-lr 1e-6."""
+    timm_scheduler = pytest.importorskip("timm.scheduler")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler = timm_scheduler.CosineLRScheduler(
+        optimizer, t_initial=epochs, lr_min=1e-6, warmup_t=5, warmup_lr_init=1e-4
+    )
+    expected = []
+    for epoch in range(epochs):
+        expected.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch + 1)
+    check_by_epoch(load_recipe(name), expected)
+
+
 def test_composer_mild() -> None:
     """CosineAnnealingWithWarmupScheduler(t_warmup="8ep", t_max="1dur", alpha_f=0), stepped with each batch."""
     recipe = load_recipe("composer-mild")
@@ -84,6 +114,10 @@ def test_composer_mild() -> None:
         share = (step - warm) / (steps - warm)
         expected = 2.048 * (step / warm if step < warm else (1 + math.cos(math.pi * share)) / 2)
         assert rate(recipe, step) == pytest.approx(expected, rel=1e-9), step
+
+
+def test_nvidia_250() -> None:
+    check_by_epoch(load_recipe("nvidia-250"), nvidia(250))
 
 
 @pytest.mark.parametrize("epochs", [16, 24, 32, 40, 56, 88])
