@@ -85,6 +85,12 @@ def live_line(console: "Console") -> Iterator[Live]:
         _live = before
 
 
+def end_progress() -> None:
+    """Take the line away for good: the command ends."""
+    if _live is not None:
+        _live.close()
+
+
 def say(text: str, style: str | None = None, *, to: "Console | None" = None) -> None:
     """Write `text` on stderr, or another console, above the line that shows progress."""
     with _live.paused() if _live else nullcontext():
@@ -111,8 +117,10 @@ def warn(text: str) -> None:
 def show_error(error: ResnetctlError) -> None:
     """Print `error: …` and, after an empty line, `hint: …` on stderr; an interruption by its name alone.
 
-    With `--json` the error is a document on stdout too, unless the command has printed one already.
+    The line that shows progress ends. With `--json` the error is a document on stdout too, unless the command has
+    printed one already.
     """
+    end_progress()
     if isinstance(error, Interrupted):
         say(error.message)
     else:

@@ -82,7 +82,7 @@ def _show(result: "Result", path: Path, quarantined: int, as_json: bool) -> None
             "unreadable": len(result.unreadable),
             "quarantined": quarantined,
         }
-        console.print_json(document)
+        console.print_document("eval", document)
         return
     rows = [
         (label, f"{value:.2f} %", f"{low:.2f} to {high:.2f} %", f"{correct:,} of {result.images:,}")

@@ -15,6 +15,7 @@ def tell(error: BaseException) -> int:
         return EXIT_FAILURE
     known = _explained(error)
     if known is None:
+        console.end_progress()
         sys.excepthook(type(error), error, error.__traceback__)
         return EXIT_FAILURE
     try:

@@ -4,6 +4,7 @@ The completion of a run's name looks at the parameter called `runs`, so keep tha
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,3 +144,17 @@ def overrides(settings: list[str] | None, **flags: Any) -> "list[Override]":
         if value is not None
     ]
     return given + [parse_set(text) for text in settings or []]
+
+
+def again(
+    *, data: Path, runs: Path, device: str = "auto", gpus: str | None = None, cpu_procs: int | None = None
+) -> str:
+    """Those of these options that were given, as the next command needs them, such as ` --data '/my disk'`."""
+    given = {
+        "--data": str(data) if data != Path(os.environ.get("RESNETCTL_DATA") or DEFAULT_DATA) else None,
+        "--runs": str(runs) if runs != Path(os.environ.get("RESNETCTL_RUNS") or DEFAULT_RUNS) else None,
+        "--device": device if device != "auto" else None,
+        "--gpus": gpus,
+        "--cpu-procs": cpu_procs,
+    }
+    return "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None)

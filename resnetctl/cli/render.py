@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from resnetctl.cli.console import is_live, live_line, say
-from resnetctl.cli.live import Bar, Field, Live
+from resnetctl.cli.live import Bar, Field, Live, fit
 from resnetctl.engine.events import (
     Evaluated,
     Evaluating,
     Event,
     Finished,
     Notice,
+    Preparing,
     RunningLoss,
     Saved,
+    Saving,
     Started,
     Stepped,
 )
@@ -28,69 +32,66 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Render = Callable[[Event], None]
+MOST_FOR_TOP1 = 5
+"""Classes up to which top-5 is always 100 % and is not told."""
 
 
 @contextmanager
-def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float) -> Iterator[Render]:
-    """Show events on `console`: on a line of their own on a terminal, else with a progress line every `seconds`."""
+def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float, options: str = "") -> Iterator[Render]:
+    """Show events on `console`: on a line of their own on a terminal, else with a progress line every `seconds`.
+
+    `options`: what the commands that are proposed at the end need, such as ` --data /disk/imagenet`.
+    """
     if quiet:
         yield lambda event: None
     elif is_live(console):
         with live_line(console) as line:
-            yield _one_at_a_time(_draw(console, verbose, line))
+            yield _one_at_a_time(_draw(console, verbose, options, line))
     else:
-        yield _one_at_a_time(_log(console, verbose, seconds))
+        yield _one_at_a_time(_log(console, verbose, options, seconds))
 
 
 def _one_at_a_time(show: Render) -> Render:
-    """`show` for a caller that a signal's handler may interrupt with an event of its own: that one comes after."""
-    waiting: list[Event] = []
-    busy = False
+    """`show` for events of several threads: what a signal means is told by one of its own."""
+    lock = threading.Lock()
 
     def in_turn(event: Event) -> None:
-        nonlocal busy
-        waiting.append(event)
-        if busy:
-            return
-        busy = True
-        try:
-            while waiting:
-                show(waiting.pop(0))
-        finally:
-            busy = False
+        with lock:
+            show(event)
 
     return in_turn
 
 
-def _draw(console: Console, verbose: bool, line: Live) -> Render:
+def _draw(console: Console, verbose: bool, options: str, line: Live) -> Render:
     status = _Status()
 
     def show(event: Event) -> None:
         before = status.doing
         status.take(event)
-        text = _lasting(event, verbose)
         if isinstance(event, Finished):
             line.close()
-        if text is not None:
-            say(text, to=console)
+        for parts in _lasting(event, status, verbose, options):
+            say(fit(parts, console.width - 1) if len(parts) > 1 else parts[0].text, to=console)
         if not isinstance(event, Finished):
             line.draw(status.parts(), now=status.doing.split()[:1] != before.split()[:1])
 
     return show
 
 
-def _log(console: Console, verbose: bool, seconds: float) -> Render:
+def _log(console: Console, verbose: bool, options: str, seconds: float) -> Render:
     status, last = _Status(), -math.inf
 
     def show(event: Event) -> None:
         nonlocal last
         status.take(event)
-        text = _lasting(event, verbose)
-        if text is None and time.monotonic() - last >= seconds:
+        lasting = _lasting(event, status, verbose, options)
+        for parts in lasting:
+            say("  ".join(part.text for part in parts if part.text), to=console)
+        if not lasting and time.monotonic() - last >= seconds:
             text = status.line(event)
-            last = time.monotonic() if text is not None else last
-        if text is not None:
-            say(text, to=console)
+            if text is not None:
+                say(text, to=console)
+                last = time.monotonic()
 
     return show
 
@@ -101,17 +102,25 @@ class _Status:
     def __init__(self) -> None:
         self.doing = "starting"
         self.loss: float | None = None
+        self.classes = 0
         self.at: Stepped | None = None
 
     def take(self, event: Event) -> None:
         """Note what `event` tells."""
-        if isinstance(event, Stepped):
-            self.at, self.doing = event, ""
-            self.loss = self.loss if event.loss is None else event.loss
-        elif isinstance(event, Evaluating):
-            self.doing = f"evaluating {event.images:,}/{event.total:,}"
-        elif isinstance(event, Evaluated):
-            self.doing = ""
+        match event:
+            case Preparing():
+                self.doing = event.what
+            case Started():
+                self.classes, self.doing = event.classes, "first step"
+            case Stepped():
+                self.at, self.doing = event, ""
+                self.loss = self.loss if event.loss is None else event.loss
+            case Evaluating():
+                self.doing = f"evaluating {event.images:,}/{event.total:,}"
+            case Saving():
+                self.doing = "saving"
+            case Evaluated() | Saved():
+                self.doing = ""
 
     def parts(self) -> Sequence[Field | Bar]:
         """For a line on a terminal: the step and the time that is left stay longest."""
@@ -120,14 +129,15 @@ class _Status:
             return [Field(self.doing, 0)]
         rate = e.images_per_second
         return [
-            Field(_epoch(e), 2),
+            Field(f"epoch {e.epoch_number}/{e.epochs}", 3),
             Field(f"step {e.step:,}/{e.steps:,}", 0),
             Bar(e.step / e.steps, 5),
-            Field(self.doing or f"loss {_loss(self.loss, 3)}", 3),
+            Field(self.doing, 2),
+            Field("" if self.doing else f"loss {_loss(self.loss)}", 2),
             Field(f"lr {e.lr:.3g}", 7),
             Field(f"{rate:,.0f} img/s" if rate else "", 4),
             Field(f"wait {100 * e.waiting:.0f} %" if rate else "", 6),
-            Field(f"ETA {duration(e.eta_seconds)}" if rate else "", 0),
+            Field(f"ETA {duration(e.eta_seconds)}" if rate else "", 1),
         ]
 
     def line(self, event: Event) -> str | None:
@@ -139,42 +149,60 @@ class _Status:
             return None
         text = f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}  step {e.step:,}/{e.steps:,}  "
         text += f"loss {_loss(self.loss, 4)}  lr {e.lr:.4g}"
-        if not e.images_per_second:  # not known yet
-            return text
-        rate = f"{e.images_per_second:,.0f} img/s  waiting {100 * e.waiting:.0f} %"
-        return f"{text}  {rate}  {duration(e.eta_seconds)} left"
+        if e.images_per_second:
+            text += f"  {e.images_per_second:,.0f} img/s  waiting {100 * e.waiting:.0f} %"
+            text += f"  {duration(e.eta_seconds)} left"
+        return text
 
 
-def _loss(loss: float | None, digits: int) -> str:
+def _loss(loss: float | None, digits: int = 3) -> str:
     return "-" if loss is None else f"{loss:.{digits}f}"
-
-
-def _epoch(e: Stepped) -> str:
-    return f"epoch {min(e.epochs, math.ceil(e.epoch)) or 1}/{e.epochs}"
 
 
 # --- lines that stay ------------------------------------------------------------------------------------------------
 
 
-def _lasting(event: Event, verbose: bool) -> str | None:
-    """The lasting line for an event, the same on a terminal and in a log."""
+def _lasting(event: Event, status: _Status, verbose: bool, options: str) -> list[list[Field]]:
+    """The lines that stay, each with its parts."""
     match event:
         case Started():
-            return _started(event)
+            text = _started(event)
         case Evaluated():
-            return (
-                f"epoch {event.epoch:>3}  step {event.step:,}  top-1 {event.top1:.2f} %  top-5 {event.top5:.2f} %  "
-                f"val loss {_loss(event.loss, 4)}  ({event.images:,} images in {duration(event.seconds)})"
-            )
+            return [_evaluated(event, status.classes)]
         case RunningLoss():
-            return f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"
+            text = f"[{event.epoch}, {event.mini_batch:5d}] loss: {event.loss:.3f}"
         case Saved() if verbose:
-            return f"saved step {event.step:,}: {size(event.bytes)} in {event.seconds:.2f} s, {printable(event.path)}"
+            text = f"saved step {event.step:,}: {size(event.bytes)} in {event.seconds:.2f} s, {printable(event.path)}"
         case Notice():
-            return f"warning: {printable(event.text)}" if event.is_warning else printable(event.text)
+            text = f"warning: {printable(event.text)}" if event.is_warning else printable(event.text)
         case Finished():
-            return _finished(event)
-    return None
+            text = _finished(event, options)
+        case _:
+            return []
+    return [[Field(line, 0)] for line in text.splitlines()]
+
+
+def _evaluated(e: Evaluated, classes: int) -> list[Field]:
+    """The parts of an epoch's line; those of a higher rank are left out where a terminal is narrow."""
+    best = ""
+    if not e.is_best and e.best_top1 is not None and e.best_epoch is not None:
+        best = f"best {e.best_top1:.2f} % (epoch {_epoch(e.best_epoch)})"
+    return [
+        Field(f"epoch {_epoch(e.epoch)}/{e.epochs}", 0),
+        Field("" if e.train_loss is None else f"loss {_loss(e.train_loss)}", 2),
+        Field(f"val loss {_loss(e.loss)}", 3),
+        Field(f"top-1 {e.top1:.2f} %" + " (best)" * e.is_best, 0),
+        Field(best, 1),
+        Field("" if e.raw_top1 is None else f"without average {e.raw_top1:.2f} %", 5),
+        Field(f"top-5 {e.top5:.2f} %" if classes > MOST_FOR_TOP1 else "", 4),
+        Field(f"{size(e.memory_bytes)}" if e.memory_bytes else "", 6),
+        Field(f"{e.images:,} images in {duration(e.seconds)}", 7),
+    ]
+
+
+def _epoch(epoch: float) -> str:
+    """`10`, or `0.32` within an epoch."""
+    return f"{epoch:.2f}".rstrip("0").rstrip(".")
 
 
 def _started(e: Started) -> str:
@@ -190,36 +218,45 @@ def _started(e: Started) -> str:
         f"{counted(e.epochs, 'epoch')}, {counted(e.steps, 'step')} of {batch} images",
         f"run {printable(e.run)}",
     ]
-    if 0 < e.first_step < e.steps:
-        lines.append(f"goes on after step {e.first_step:,}")
     return "\n".join(lines)
 
 
-def _finished(e: Finished) -> str:
-    lines = []
+def _finished(e: Finished, options: str) -> str:
     if e.first_step >= e.steps:
-        return _nothing_left(e)
-    if e.stopped_by is not None:
-        lines.append(f"stopped after step {e.step:,} of {e.steps:,}; saved in {printable(e.checkpoint)}")
-    else:
-        lines.append(f"done: {counted(e.step, 'step')} in {duration(e.seconds)}")
+        return _nothing_left(e, options)
+    name = printable(shlex.quote(e.run.name))
+    rate = ""
     if e.images_per_second:
-        lines[-1] += f" ({e.images_per_second:,.0f} img/s, {100 * e.waiting:.0f} % of it waiting for data)"
+        rate = f" ({e.images_per_second:,.0f} img/s, {100 * e.waiting:.0f} % of the time waiting for data)"
+    if e.stopped_by is None:
+        lines = [f"done: {counted(e.step, 'step')} in {duration(e.seconds)}{rate}"]
+    else:
+        lines = [f"stopped after step {e.step:,} of {e.steps:,}, {duration(e.seconds)}{rate}"]
+    if e.best_top1 is not None and e.best_epoch is not None:
+        lines.append(f"best top-1: {e.best_top1:.2f} % in epoch {_epoch(e.best_epoch)}")
+    lines.append(f"checkpoint: {printable(e.checkpoint)}")
     if e.unreadable:
         lines.append(f"{counted(len(e.unreadable), 'image')} could not be read and had substitutes:")
         lines += [f"  {printable(name)}" for name in e.unreadable[:20]]
         if len(e.unreadable) > 20:
             lines.append(f"  and {len(e.unreadable) - 20:,} more; resnetctl verify lists them all")
+    if e.stopped_by is not None:
+        lines.append(f"to go on: resnetctl train --resume {name}{options}")
+    elif e.val_images:
+        lines.append(f"next: resnetctl eval {name}{options}")
+    else:
+        lines.append(f"next: resnetctl predict IMAGE --run {name}{options}")
     return "\n".join(lines)
 
 
-def _nothing_left(e: Finished) -> str:
-    name = printable(e.run.name)
+def _nothing_left(e: Finished, options: str) -> str:
+    name = printable(shlex.quote(e.run.name))
     text = f"the run {name} is complete: all {counted(e.step, 'step')} were done before"
     text += f", top-1 {e.top1:.2f} %" if e.top1 is not None else ""
     if e.steps < e.steps_planned:
-        return f"{text}\nto go on to step {e.steps_planned:,}: resnetctl train --resume {name} --set train.max_steps=0"
+        command = f"resnetctl train --resume {name}{options} --set train.max_steps=0"
+        return f"{text}\nto go on to step {e.steps_planned:,}: {command}"
     return (
-        f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with: "
-        f"resnetctl train --resume {name} --allow-changes --epochs N"
+        f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with:\n"
+        f"  resnetctl train --resume {name}{options} --allow-changes --epochs N"
     )

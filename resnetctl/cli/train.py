@@ -2,14 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, early, failures, options
+from resnetctl.cli import complete, console, early, failures, live, options
 from resnetctl.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
+    from resnetctl.cli.render import Render
     from resnetctl.distributed.group import Group
     from resnetctl.engine.events import Finished
     from resnetctl.engine.setup import TrainRequest
@@ -67,63 +70,94 @@ def train(
         keep=keep,
     )
     early.check_train(data, runs, resume, which, name, recipe, overrides, gpus)
-    from resnetctl.distributed.group import joined
-    from resnetctl.distributed.launch import launch, tell_launcher
-    from resnetctl.distributed.voice import one_voice
-    from resnetctl.distributed.world import has_launcher, read_world
-    from resnetctl.engine.device import local_ranks
-    from resnetctl.engine.setup import TrainRequest
+    code = _launched(gpus, cpu_procs, device)
+    if code is not None:
+        raise typer.Exit(code)
+    from resnetctl.engine.events import Preparing
 
-    world = read_world(os.environ)
+    again = options.again(data=data, runs=runs, device=device, gpus=gpus, cpu_procs=cpu_procs)
+    with _shown(again) as show:
+        show(Preparing(what="importing torch"))
+        from resnetctl.engine.setup import TrainRequest
+
+        request = TrainRequest(
+            data=data,
+            runs=runs,
+            device="cpu" if cpu_procs else device,
+            resume=resume,
+            which=which,
+            name=name,
+            recipe=recipe,
+            overrides=overrides,
+            allow_changes=allow_changes,
+        )
+        raise typer.Exit(_ranks_part(request, show, as_json))
+
+
+def _launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | None:
+    """The exit code of ranks that were started on this machine; None where this process is the only one, or a rank."""
+    from resnetctl.distributed.world import has_launcher, read_world
+
+    if (gpus is None and cpu_procs is None) or read_world(os.environ).size > 1 or has_launcher(os.environ):
+        return None
+    from resnetctl.distributed.launch import launch
+    from resnetctl.engine.device import local_ranks
+
     ranks = local_ranks(gpus, cpu_procs, device)
-    if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
-        raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
-    request = TrainRequest(
-        data=data,
-        runs=runs,
-        device="cpu" if cpu_procs else device,
-        resume=resume,
-        which=which,
-        name=name,
-        recipe=recipe,
-        overrides=overrides,
-        allow_changes=allow_changes,
-    )
-    with joined(world) as group, one_voice(group, failures.tell):
-        if not group.is_first:
-            console.configure(quiet=True)
-        finished, code = _train(request, group)
+    return launch(ranks, sys.argv[1:], console.warn) if ranks > 1 else None
+
+
+@contextmanager
+def _shown(again: str) -> "Iterator[Render]":
+    """How events are shown; only the first of several ranks shows any."""
+    from resnetctl.cli.render import renderer
+    from resnetctl.distributed.world import read_world
+
+    if read_world(os.environ).rank:
+        console.configure(quiet=True)
+    with renderer(
+        console.err(),
+        quiet=console.is_quiet(),
+        verbose=console.is_verbose(),
+        seconds=console.progress_seconds(),
+        options=again,
+    ) as show:
+        yield show
+
+
+def _ranks_part(request: "TrainRequest", show: "Render", as_json: bool) -> int:
+    """What this rank does for `request`; the exit code."""
+    from resnetctl.distributed.group import joined
+    from resnetctl.distributed.launch import tell_launcher
+    from resnetctl.distributed.voice import one_voice
+    from resnetctl.distributed.world import read_world
+
+    with joined(read_world(os.environ)) as group, one_voice(group, failures.tell):
+        finished, code = _train(request, group, show)
         if group.is_first:
             tell_launcher(code)
             if as_json:
-                console.print_json(_summary(finished))
-            elif not code:
-                console.notice("next: resnetctl eval")
-    raise typer.Exit(code if group.is_first else 0)
+                console.print_document("train", _document(finished, request))
+    return code if group.is_first else 0
 
 
-def _train(request: "TrainRequest", group: "Group") -> "tuple[Finished, int]":
+def _train(request: "TrainRequest", group: "Group", show: "Render") -> "tuple[Finished, int]":
     """Train as requested, in one rank of `group`, and show how it goes; how it ended, and the exit code."""
-    from resnetctl.cli.render import renderer
     from resnetctl.distributed.world import has_launcher
-    from resnetctl.engine.events import Finished, Notice
+    from resnetctl.engine.events import Finished, Notice, Preparing
     from resnetctl.engine.setup import set_up
     from resnetctl.engine.signals import exit_code, stop_on_signals
     from resnetctl.engine.train_loop import train
 
     finished = None
+    show(Preparing(what="opening the data set"))
     with (
         set_up(request, group, console.notice, console.warn) as setup,
-        renderer(
-            console.err(),
-            quiet=console.is_quiet(),
-            verbose=console.is_verbose(),
-            seconds=console.progress_seconds(),
-        ) as show,
         stop_on_signals(
             lambda text: show(Notice(text=text)), _leave, ECHO_SECONDS if has_launcher(os.environ) else 0
         ) as stop,
     ):
+        show(Preparing(what="building the model"))
         try:
             for event in train(setup, stop):
                 show(event)
@@ -141,23 +175,26 @@ def _leave(number: int) -> None:
     from resnetctl.engine.signals import exit_code
 
     text = "" if console.is_quiet() else "interrupted\n"
-    if console.err().is_terminal:
-        text = f"\r\x1b[2K\x1b[?25h{text}"  # in place of the bar, which hides the cursor
+    if console.is_live(console.err()):
+        text = live.RESTORE + text
     os.write(2, text.encode())
     os._exit(exit_code(number))
 
 
-def _summary(finished: "Finished") -> dict[str, Any]:
+def _document(finished: "Finished", request: "TrainRequest") -> dict[str, Any]:
     return {
         "run": str(finished.run),
+        "data": str(request.data),
+        "checkpoint": str(finished.checkpoint),
         "step": finished.step,
         "steps": finished.steps,
+        "complete": finished.stopped_by is None,
         "top1": finished.top1,
         "top5": finished.top5,
+        "best_top1": finished.best_top1,
+        "best_epoch": finished.best_epoch,
         "seconds": finished.seconds,
         "images_per_second": finished.images_per_second,
         "waiting": finished.waiting,
-        "checkpoint": str(finished.checkpoint),
         "unreadable": list(finished.unreadable),
-        "complete": finished.stopped_by is None,
     }

@@ -51,7 +51,7 @@ class LoaderRate:
 
     rate: Rate
     workers: int
-    batch: int
+    micro_batch: int
     size: int
     """Pixels."""
     decoder: str
@@ -85,7 +85,7 @@ class TrainRate:
     waiting: float
     """Share of the time in which the step waited for a batch."""
     workers: int
-    batch: int
+    micro_batch: int
     size: int
 
 
@@ -131,7 +131,7 @@ def measure_loader(
         rate = windows(lambda: len(next(batches).labels), lambda: None, seconds)
     finally:
         _close(batches)
-    return LoaderRate(rate=rate, workers=workers, batch=batch, size=size, decoder=view.decoder, bound=bound)
+    return LoaderRate(rate=rate, workers=workers, micro_batch=batch, size=size, decoder=view.decoder, bound=bound)
 
 
 def _batch(batch: int) -> list[Override]:
@@ -237,7 +237,7 @@ def measure_train(
         waiting = timed.seconds / (time.perf_counter() - began)
     finally:
         _close(batches)
-    return TrainRate(rate=rate, waiting=waiting, workers=workers, batch=micro_batch, size=size)
+    return TrainRate(rate=rate, waiting=waiting, workers=workers, micro_batch=micro_batch, size=size)
 
 
 def flop_per_image(recipe: Recipe, classes: int) -> float:

@@ -73,6 +73,11 @@ class RunCheckpoints:
         """What was saved since the last call. Raises ResnetctlError where a save failed."""
         return self.saver.poll()
 
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self.saver.is_busy
+
     def wait(self) -> list[Saved]:
         """As `poll`, after the end of the save that is under way."""
         return self.saver.wait()

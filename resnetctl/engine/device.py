@@ -204,6 +204,11 @@ def limit_compile_processes(count: int) -> None:
         config.compile_threads = count  # type: ignore[attr-defined]
 
 
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU that tensors took at most so far; None on other devices."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type in ("cuda", "xpu"):

@@ -7,6 +7,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """What is being done before the first step."""
+
+    what: str
+    """Such as "importing torch"."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """Everything is built, the first step comes next."""
 
@@ -37,11 +45,10 @@ class Stepped:
     steps: int
     epoch: float
     epochs: int
-    epoch_step: int
-    """Steps done in this epoch."""
-    epoch_steps: int
+    epoch_number: int
+    """From 1: the epoch that this step began in."""
     loss: float | None
-    """Mean training loss since the last reading; None between readings."""
+    """Mean training loss since the last reading; None where it was not looked at."""
     lr: float
     size: int
     """Resolution in pixels."""
@@ -76,8 +83,18 @@ class Evaluated:
     """The validation split was measured after `step` steps."""
 
     step: int
-    epoch: int
-    """Epochs done."""
+    epoch: float
+    """Epochs done; a whole number where the last step ended one."""
+    epochs: int
+    train_loss: float | None
+    """Mean since the evaluation before; None where no step was done since."""
+    is_best: bool
+    """Whether it is the best so far."""
+    best_top1: float | None
+    """Percent, of the evaluations so far that count; None where none does."""
+    best_epoch: float | None
+    memory_bytes: int | None
+    """At most in use on this rank's GPU so far; None elsewhere."""
     top1: float
     """Percent."""
     top5: float
@@ -87,6 +104,13 @@ class Evaluated:
     seconds: float
     raw_top1: float | None = None
     """Percent, of the weights themselves where the figures above are those of their moving average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Nothing goes on until the checkpoint of `step` is written."""
+
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +145,11 @@ class Finished:
     top1: float | None
     """Percent, of the last evaluation."""
     top5: float | None
+    best_top1: float | None
+    """Percent, of all evaluations."""
+    best_epoch: float | None
+    val_images: int
+    """0 where there is no val split."""
     seconds: float
     images_per_second: float
     waiting: float
@@ -131,4 +160,4 @@ class Finished:
     """The signal's number, None where the run is complete."""
 
 
-Event = Started | Stepped | RunningLoss | Evaluating | Evaluated | Saved | Notice | Finished
+Event = Preparing | Started | Stepped | RunningLoss | Evaluating | Evaluated | Saving | Saved | Notice | Finished

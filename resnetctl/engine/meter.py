@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-_SLOW_SECONDS = 5.0
+_WINDOW_SECONDS = 5.0
 
 
 @dataclass
 class Meter:
-    """Time since the loss was last read, and over the whole run."""
+    """Time in training since the loss was last read, and over the whole run; pauses do not count."""
 
     began: float = field(default_factory=time.perf_counter)
-    read: float = field(default_factory=time.perf_counter)
+    since: float = field(default_factory=time.perf_counter)
+    """The end of the last reading or pause."""
+    seconds: float = 0.0
+    """Since the last reading, before the last pause."""
     steps: int = 0
     waited: float = 0.0
     total_steps: int = 0
@@ -26,24 +29,34 @@ class Meter:
 
     def close_window(self, global_batch: int) -> None:
         """The loss was read: rate and waiting are those of the steps since it was read before."""
-        seconds = max(time.perf_counter() - self.read, 1e-9)
+        self.pause()
+        seconds = max(self.seconds, 1e-9)
         self.images_per_second = self.steps * global_batch / seconds
         self.waiting = min(1.0, self.waited / seconds)
         self.total_steps += self.steps
         self.total_waited += self.waited
         self.training_seconds += seconds
-        self.restart()
+        self.seconds, self.steps, self.waited = 0.0, 0, 0.0
 
     def so_far(self, global_batch: int) -> tuple[float, float]:
-        """(img/s, share of waiting) at the last reading, or where there was none yet in a slow run: since its start."""
-        seconds = time.perf_counter() - self.read
-        if self.images_per_second or seconds < _SLOW_SECONDS:
+        """(img/s, share of waiting) since the last reading where that is long enough ago, else at that reading.
+
+        0 in the first seconds of a run: its first steps are slower than the others.
+        """
+        seconds = self.seconds + time.perf_counter() - self.since
+        if seconds < _WINDOW_SECONDS:
             return self.images_per_second, self.waiting
         return self.steps * global_batch / seconds, min(1.0, self.waited / seconds)
 
-    def restart(self) -> None:
-        """Leave out what was done since the last reading, such as an evaluation."""
-        self.read, self.steps, self.waited = time.perf_counter(), 0, 0.0
+    def pause(self) -> None:
+        """Until `go_on`, what is done is no training, such as an evaluation."""
+        now = time.perf_counter()
+        self.seconds += now - self.since
+        self.since = now
+
+    def go_on(self) -> None:
+        """Training goes on after a pause, or begins."""
+        self.since = time.perf_counter()
 
 
 class Timed:

@@ -17,12 +17,12 @@ from resnetctl.data.index import Index
 from resnetctl.engine.bench import LoaderRate, ModelRate, at_size, measure_loader, measure_model
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.timeline import Timeline
+from resnetctl.engine.validation import EVAL_SPEEDUP
 from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
 
 _SPARE = 1.15  # a loader this much faster than the model hides its own unevenness
 _KEEPS_UP = 1.05
-_EVAL_SPEEDUP = 3.0  # a forward pass is a third of a step's work
 _FETCHED_AHEAD = 2  # batches of each worker
 _USED = 0.9  # of the memory that is free: the rest is for what the allocator cannot use
 _LOADER_BATCH = 64
@@ -89,7 +89,7 @@ def make_plan(
     timeline = Timeline(recipe=recipe, images=len(train))
     share_done = timeline.steps / max(1, timeline.steps_planned)
     run_seconds = _training_seconds(recipe, len(train), rate, rate_at_start) * share_done
-    eval_rate = together(model.rate.median * _EVAL_SPEEDUP, loader.rate.median, workers, cores, device.type)
+    eval_rate = together(model.rate.median * EVAL_SPEEDUP, loader.rate.median, workers, cores, device.type)
     eval_seconds = 0.0 if val is None else len(val) / eval_rate
     evaluations = 0 if val is None else math.ceil(recipe.train.epochs * share_done / recipe.train.eval_every_epochs)
     limits = "model" if model.rate.median * _KEEPS_UP <= loader.rate.median * max(1, workers) else "loader"

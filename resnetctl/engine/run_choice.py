@@ -24,7 +24,7 @@ from resnetctl.files import folder_lock, sweep_temporary_files, write_atomically
 from resnetctl.recipe import Override, Recipe, change_recipe, differences, load_recipe, may_change, recipe_to_toml
 from resnetctl.recipe_values import show_value
 from resnetctl.runs.checkpoint import Checkpoint
-from resnetctl.runs.commits import commits
+from resnetctl.runs.commits import checkpoint_name, commits
 from resnetctl.runs.find import find_resumed, started_before
 from resnetctl.runs.folder import Run, create_run, discard_run, refuse_links
 from resnetctl.runs.metadata import Metadata
@@ -66,7 +66,7 @@ class RunChoice:
         run, path = (before, None) if before else find_resumed(request.runs, request.which)
         self._take(run)
         if before and commits(run.checkpoints):
-            self.notice(f"started again: goes on with {printable(run.folder)}")
+            self.notice(f"started again: continuing {printable(run.folder)}")
         elif before:
             return self._new(request.recipe, run)
         elif path is None and run.is_untouched():
@@ -105,6 +105,10 @@ class RunChoice:
                 f"{', '.join(serious)} would differ from what the run was started with",
                 hint="leave the flag out to go on exactly, or add --allow-changes",
             )
+        step = start.metadata.step
+        if step < Timeline(recipe=recipe, images=len(self.dataset.train())).steps:
+            file = path or run.checkpoints / checkpoint_name(step)
+            self.notice(f"resuming after step {step:,} from {printable(file)}")
         if request.name is not None and request.name != run.name:
             run = branch(request.runs, run, request.name, start, recipe)
             self.undo.callback(discard_run, run)

@@ -74,6 +74,11 @@ class Saver:
         self.total_seconds += self.seconds
         self._saved = Saved(step=commit.step, path=commit.path, bytes=commit.size, seconds=self.seconds)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
     def poll(self) -> list[Saved]:
         """What was saved since the last call; waits for nothing. Raises ResnetctlError where a save failed."""
         thread = self._thread

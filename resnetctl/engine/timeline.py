@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from resnetctl.data.batches.order import epoch_end, total_steps
@@ -32,6 +33,12 @@ class Timeline:
     def epoch(self, step: int) -> float:
         """Epochs done before `step`."""
         return step * self.recipe.train.global_batch / self.images
+
+    def epochs_done(self, step: int) -> float:
+        """As `epoch`, but a whole number where the step before ended one: its batch may reach into the next."""
+        epoch = self.epoch(step)
+        whole = self.recipe.train.epochs if step == self.steps_planned else math.floor(epoch)
+        return whole if whole > math.floor(self.epoch(step - 1)) else epoch
 
     def epoch_of(self, step: int) -> tuple[int, int, int]:
         """The epoch that the step before `step` belongs to, and the steps before and after it."""

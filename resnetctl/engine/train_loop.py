@@ -17,7 +17,7 @@ from resnetctl.data.images.decoders import decoder_notes
 from resnetctl.engine.checkpoints import RunCheckpoints
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
 from resnetctl.engine.environment import changes, environment
-from resnetctl.engine.events import Event, Finished, Notice, RunningLoss, Started, Stepped
+from resnetctl.engine.events import Event, Finished, Notice, RunningLoss, Saving, Started, Stepped
 from resnetctl.engine.meter import Meter, Timed
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.run_state import RunState
@@ -130,15 +130,16 @@ class _TrainLoop:
             workers=self.setup.workers,
             timeout=self.recipe.data.timeout_seconds,
         )
-        self.meter.restart()
+        self.meter.go_on()
         try:
             while True:
                 yield from self.checkpoints.poll()
                 if self.validation.is_due():
                     # new loader processes are forked: not while the saver's thread may hold a lock
-                    yield from self.checkpoints.wait()
+                    yield from self._wait_for_save()
+                    self.meter.pause()
                     yield from self.validation.measure()
-                    self.meter.restart()
+                    self.meter.go_on()
                 save = yield from self._agree()
                 ends = self.state.step == self.timeline.steps or self.stopping is not None
                 if ends or save:
@@ -146,7 +147,7 @@ class _TrainLoop:
                 if ends:
                     break
                 yield from self._step(batches)
-            yield from self.checkpoints.wait()
+            yield from self._wait_for_save()
             self.group.all_max([0])  # until the first rank has saved, nobody leaves
         except KeyboardInterrupt:
             raise  # now, and not after the save that is under way
@@ -209,11 +210,17 @@ class _TrainLoop:
             self._check_finite(float(self.group.all_sum(self.trainer.loss_sum)))
         yield from self.checkpoints.save()
 
+    def _wait_for_save(self) -> Iterator[Event]:
+        if self.checkpoints.is_saving:
+            yield Saving(step=self.state.step)
+        yield from self.checkpoints.wait()
+
     # --- the loss -----------------------------------------------------------------------------------------------
 
     def _read_loss(self, lr: float) -> float:
         step = self.state.step
         loss = self.trainer.take_loss(step - self.state.last_read)
+        self.validation.note_loss(loss, step - self.state.last_read)
         self.state.last_read = step
         self._check_finite(loss)
         self.meter.close_window(self.recipe.train.global_batch)
@@ -294,26 +301,25 @@ class _TrainLoop:
 
     def _stepped(self, loss: float | None, lr: float) -> Stepped:
         t, step, steps = self.recipe.train, self.state.step, self.timeline.steps
-        _, begin, end = self.timeline.epoch_of(step)
         rate, waiting = self.meter.so_far(t.global_batch)
+        left = (steps - step) * t.global_batch / rate + self.validation.seconds_left(rate) if rate else math.inf
         return Stepped(
             step=step,
             steps=steps,
             epoch=self.timeline.epoch(step),
             epochs=t.epochs,
-            epoch_step=step - begin,
-            epoch_steps=min(end, steps) - begin,
+            epoch_number=self.timeline.epoch_of(step)[0] + 1,
             loss=loss,
             lr=lr,
             size=self.timeline.size(step - 1),
             images_per_second=rate,
             waiting=waiting,
-            eta_seconds=((steps - step) * t.global_batch / rate + self.validation.seconds_left()) if rate else math.inf,
+            eta_seconds=left,
         )
 
     def _finished(self) -> Finished:
         state, meter = self.state, self.meter
-        last = state.history[-1] if state.history else None
+        last, best = state.history[-1] if state.history else None, state.best
         return Finished(
             run=self.setup.run.folder,
             first_step=state.resumed_from or 0,
@@ -322,6 +328,9 @@ class _TrainLoop:
             steps_planned=self.timeline.steps_planned,
             top1=last.top1 if last else None,
             top5=last.top5 if last else None,
+            best_top1=best.top1 if best else None,
+            best_epoch=self.timeline.epochs_done(best.step) if best else None,
+            val_images=0 if self.setup.val is None else len(self.setup.val),
             seconds=time.perf_counter() - meter.began,
             images_per_second=meter.total_steps * self.recipe.train.global_batch / max(meter.training_seconds, 1e-9),
             waiting=meter.total_waited / max(meter.training_seconds, 1e-9),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from resnetctl.engine.device import peak_memory
 from resnetctl.engine.evaluate import Result, eval_batches, evaluate, why_invalid
 from resnetctl.engine.events import Evaluated, Event, Notice
 from resnetctl.engine.run_state import RunState
@@ -15,6 +17,9 @@ from resnetctl.engine.timeline import Timeline
 from resnetctl.engine.trainer import Trainer
 from resnetctl.recipe_published import falls_short, published_top1
 from resnetctl.runs.metadata import Evaluation
+
+EVAL_SPEEDUP = 3.0
+"""An evaluation's rate is about that of training times this: a forward pass is a third of a step's work."""
 
 
 class Validation:
@@ -27,6 +32,11 @@ class Validation:
         self.trainer, self.stop = trainer, stop
         self.seconds = 0.0
         """Of the last evaluation."""
+        self._losses = _Losses()
+
+    def note_loss(self, loss: float, steps: int) -> None:
+        """Take down the mean training loss of the last `steps` steps, which was read."""
+        self._losses.read(loss * steps, steps)
 
     def is_due(self) -> bool:
         """Whether the model as it stands is to be measured now."""
@@ -91,9 +101,16 @@ class Validation:
         self.state.history.append(measured)
         times = {"seconds": round(result.seconds, 3), "time": round(time.time(), 3)}
         self.setup.log({"kind": "eval", **vars(measured), **times})
+        best = self.state.best
         return Evaluated(
             step=step,
-            epoch=round(epoch) if step < self.timeline.steps_planned else self.recipe.train.epochs,
+            epoch=self.timeline.epochs_done(step),
+            epochs=self.recipe.train.epochs,
+            train_loss=self._train_loss(),
+            is_best=best is measured,
+            best_top1=best.top1 if best else None,
+            best_epoch=self.timeline.epochs_done(best.step) if best else None,
+            memory_bytes=peak_memory(self.setup.device),
             top1=result.top1,
             top5=result.top5,
             loss=loss,
@@ -102,10 +119,39 @@ class Validation:
             raw_top1=raw_top1,
         )
 
-    def seconds_left(self) -> float:
-        """What the evaluations that are left will take, by the last one."""
-        if self.setup.val is None or not self.seconds:
+    def _train_loss(self) -> float | None:
+        """The mean training loss of all ranks since the evaluation before; None where no step was done since."""
+        group, since = self.setup.group, self.state.step - self.state.last_read
+        return self._losses.mean(float(group.all_sum(self.trainer.loss_sum)) / group.size, since)
+
+    def seconds_left(self, images_per_second: float) -> float:
+        """What the evaluations that are left will take: by the last one, before that by the rate of training."""
+        if self.setup.val is None:
             return 0.0
+        seconds = self.seconds or len(self.setup.val) / (EVAL_SPEEDUP * images_per_second)
         t = self.recipe.train
         left = (self.timeline.epoch(self.timeline.steps) - self.timeline.epoch(self.state.step)) / t.eval_every_epochs
-        return math.ceil(left) * self.seconds
+        return math.ceil(left) * seconds
+
+
+@dataclass
+class _Losses:
+    """Sums of the training loss over the steps since the last evaluation."""
+
+    sum: float = 0.0
+    """Of what was read since."""
+    steps: int = 0
+    told_sum: float = 0.0
+    """What the last evaluation told already of what is read after it."""
+    told_steps: int = 0
+
+    def read(self, loss_sum: float, steps: int) -> None:
+        self.sum += loss_sum
+        self.steps += steps
+
+    def mean(self, unread_sum: float, unread_steps: int) -> float | None:
+        """The mean since the last call; `unread_…`: of the steps after the last reading."""
+        steps = self.steps + unread_steps - self.told_steps
+        mean = (self.sum + unread_sum - self.told_sum) / steps if steps else None
+        self.sum, self.steps, self.told_sum, self.told_steps = 0.0, 0, unread_sum, unread_steps
+        return mean

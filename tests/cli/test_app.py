@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -114,10 +113,12 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 
 def test_sigterm_ends_a_command(tmp_path):
-    child = subprocess.Popen([sys.executable, "-m", "resnetctl", "info"], stdout=subprocess.PIPE, cwd=tmp_path)
-    time.sleep(0.3)
-    child.terminate()
-    assert child.wait(30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    """It waits for a file that nobody writes."""
+    os.mkfifo(tmp_path / "mine.toml")
+    child = subprocess.Popen([sys.executable, "-m", "resnetctl", "recipe", "show", "mine.toml"], cwd=tmp_path)
+    with (tmp_path / "mine.toml").open("wb"):  # which waits for the reader
+        child.terminate()
+        assert child.wait() == -signal.SIGTERM
 
 
 # --- the console
@@ -170,20 +171,20 @@ def test_json_has_no_nan(capsys):
 
 
 def test_progress_in_a_log_file(capsys, monkeypatch):
-    monkeypatch.setenv("RESNETCTL_PROGRESS_SECONDS", "0.05")
+    monkeypatch.setenv("RESNETCTL_PROGRESS_SECONDS", "0")
     with console.progress() as report:
         report("reading \x1b[1mtrain.tar", 0, 4000)
-        time.sleep(0.06)
         report("reading \x1b[1mtrain.tar", 1000, 4000)
         report("reading \x1b[1mtrain.tar", 4000, 4000)
         report("checking", 7, None)
     captured = capsys.readouterr()
     assert captured.out == ""
-    halfway, end, checking = captured.err.splitlines()
-    assert halfway.startswith("reading \\x1b[1mtrain.tar: 1,000/4,000, ")
-    assert halfway.endswith(" left")
+    begin, quarter, end, checking = captured.err.splitlines()
+    assert begin.startswith("reading \\x1b[1mtrain.tar: 0/4,000, ")
+    assert quarter.startswith("reading \\x1b[1mtrain.tar: 1,000/4,000, ")
+    assert quarter.endswith(" left")
     assert end.startswith("reading \\x1b[1mtrain.tar: 4,000/4,000, ")
-    assert checking == "checking: 7, 0.0 s"
+    assert checking.startswith("checking: 7, ")
 
 
 def test_progress_is_silent_with_quiet_and_ten_seconds_apart(capsys, monkeypatch):
@@ -203,16 +204,15 @@ def test_progress_on_a_terminal_leaves_stdout_alone(tmp_path):
     pexpect = pytest.importorskip("pexpect")
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys, time\n"
         "from resnetctl.cli import console\n"
         "with console.progress() as report:\n"
         "    for i in range(5):\n"
-        "        report('reading [bold]x', i + 1, 5); time.sleep(0.05)\n"
+        "        report('reading [bold]x', i + 1, 5)\n"
         "        print('result', i)\n"
         "    console.warn('odd')\n"
     )
     child = pexpect.spawn(
-        "/bin/sh", ["-c", f"'{sys.executable}' '{program}' > '{tmp_path}/out'"], encoding="utf-8", timeout=20
+        "/bin/sh", ["-c", f"'{sys.executable}' '{program}' > '{tmp_path}/out'"], encoding="utf-8", timeout=300
     )
     shown = child.read()
     child.wait()
@@ -227,7 +227,7 @@ def test_no_color(tmp_path):
 
     def shown(**env: str) -> str:
         env = {**os.environ, "TERM": "xterm-256color", **env}
-        text: str = pexpect.run(f"'{sys.executable}' -m resnetctl trian", env=env, encoding="utf-8", timeout=20)
+        text: str = pexpect.run(f"'{sys.executable}' -m resnetctl trian", env=env, encoding="utf-8", timeout=300)
         return text
 
     assert "\x1b[1;31merror:" in shown()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from resnetctl.cli import live
@@ -19,8 +20,10 @@ from resnetctl.engine.events import (
     Evaluating,
     Finished,
     Notice,
+    Preparing,
     RunningLoss,
     Saved,
+    Saving,
     Started,
     Stepped,
 )
@@ -52,8 +55,7 @@ STEPPED = Stepped(
     steps=312,
     epoch=1.6,
     epochs=10,
-    epoch_step=18,
-    epoch_steps=31,
+    epoch_number=2,
     loss=2.34567,
     lr=0.0123,
     size=64,
@@ -61,7 +63,21 @@ STEPPED = Stepped(
     waiting=0.034,
     eta_seconds=3725.0,
 )
-EVALUATED = Evaluated(step=312, epoch=10, top1=84.5, top5=99.2, loss=0.6, images=500, seconds=1.5)
+EVALUATED = Evaluated(
+    step=312,
+    epoch=10,
+    epochs=10,
+    train_loss=0.5123,
+    is_best=True,
+    best_top1=84.5,
+    best_epoch=10,
+    memory_bytes=None,
+    top1=84.5,
+    top5=99.2,
+    loss=0.6,
+    images=500,
+    seconds=1.5,
+)
 FINISHED = Finished(
     run=Path("runs/a"),
     first_step=0,
@@ -70,6 +86,9 @@ FINISHED = Finished(
     steps_planned=312,
     top1=84.5,
     top5=99.2,
+    best_top1=84.5,
+    best_epoch=9.0,
+    val_images=500,
     seconds=119.6,
     images_per_second=167.0,
     waiting=0.01,
@@ -83,10 +102,14 @@ def every_drawing(monkeypatch):
     monkeypatch.setattr(live, "REDRAW_SECONDS", 0.0)
 
 
-def plain(*events, verbose=False, quiet=False, seconds=0.0) -> list[str]:
+SAVED = Saved(step=1000, path=Path("x/step-00001000.safetensors"), bytes=200 << 20, seconds=0.5)
+
+
+def plain(*events, verbose=False, quiet=False, seconds=0.0, options="") -> list[str]:
     """Lines in a log; the console's own settings are Rich's, which read markup."""
     file = io.StringIO()
-    with renderer(Console(file=file, width=60), quiet=quiet, verbose=verbose, seconds=seconds) as show:
+    console = Console(file=file, width=60)
+    with renderer(console, quiet=quiet, verbose=verbose, seconds=seconds, options=options) as show:
         for event in events:
             show(event)
     return file.getvalue().splitlines()
@@ -121,8 +144,11 @@ def test_the_lines_of_a_run():
         "10 epochs, 312 steps of 64 images",
         "run runs/a",
         "epoch 1.60/10  step 50/312  loss 2.3457  lr 0.0123  1,234 img/s  waiting 3 %  1 h 02 min left",
-        "epoch  10  step 312  top-1 84.50 %  top-5 99.20 %  val loss 0.6000  (500 images in 1.5 s)",
-        "done: 312 steps in 2 min 00 s (167 img/s, 1 % of it waiting for data)",
+        "epoch 10/10  loss 0.512  val loss 0.600  top-1 84.50 % (best)  top-5 99.20 %  500 images in 1.5 s",
+        "done: 312 steps in 2 min 00 s (167 img/s, 1 % of the time waiting for data)",
+        "best top-1: 84.50 % in epoch 9",
+        "checkpoint: runs/a/checkpoints/step-00000312.safetensors",
+        "next: resnetctl eval a",
     ]
 
 
@@ -131,7 +157,6 @@ def test_one_of_each_and_several_of_each():
     assert plain(one)[0] == "resnet50 on cpu, fp32, compiled, 1 loader worker; recipe small"
     assert plain(one)[1].endswith("of 1 class")
     assert plain(one)[2] == "1 epoch, 8 steps of 64 images"
-    assert plain(one)[-1] == "goes on after step 7"
     many = replace(STARTED, device="cuda", world_size=8, micro_batch=64, global_batch=1024, workers=0)
     assert plain(many)[0].startswith("resnet50 on 8 × cuda, fp32, 0 loader workers")
     assert "of 1,024 (in parts of 64) images" in plain(many)[2]
@@ -152,8 +177,9 @@ def test_the_last_known_loss_is_shown_between_readings():
     assert "step 51/312" in lines[2]
 
 
-def test_no_rate_is_said_while_none_is_known():
-    assert plain(replace(STEPPED, images_per_second=0.0)) == ["epoch 1.60/10  step 50/312  loss 2.3457  lr 0.0123"]
+def test_before_a_rate_is_known_the_loss_is_told():
+    (line,) = plain(replace(STEPPED, images_per_second=0.0))
+    assert line == "epoch 1.60/10  step 50/312  loss 2.3457  lr 0.0123"
 
 
 def test_an_unknown_eta_and_an_epoch_beyond_the_last():
@@ -171,24 +197,44 @@ def test_the_running_loss_is_printed_as_the_page_prints_it():
 
 
 def test_saves_are_told_where_details_are_wanted():
-    saved = Saved(step=1000, path=Path("x/step-00001000.safetensors"), bytes=200 << 20, seconds=0.5)
-    assert plain(saved) == []
-    assert plain(saved, verbose=True) == ["saved step 1,000: 200 MiB in 0.50 s, x/step-00001000.safetensors"]
+    assert plain(SAVED) == []
+    assert plain(SAVED, verbose=True) == ["saved step 1,000: 200 MiB in 0.50 s, x/step-00001000.safetensors"]
 
 
-def test_a_stopped_run_says_where_it_goes_on():
-    (line,) = plain(replace(FINISHED, step=99, stopped_by=signal.SIGINT, images_per_second=0.0))
-    assert line == "stopped after step 99 of 312; saved in runs/a/checkpoints/step-00000312.safetensors"
+def test_an_evaluation_that_is_not_the_best_names_the_best():
+    later = replace(EVALUATED, top1=83.1, is_best=False, best_epoch=8)
+    assert "top-1 83.10 %  best 84.50 % (epoch 8)" in plain(STARTED, later)[-1]
+    assert plain(STARTED, replace(EVALUATED, epoch=0.32))[-1].startswith("epoch 0.32/10  ")
+    assert "loss" not in plain(STARTED, replace(EVALUATED, train_loss=None))[-1].partition("  val")[0]
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(2, False), (5, False), (6, True)])
+def test_top5_is_told_from_six_classes_up(classes, shown):
+    assert ("top-5" in plain(replace(STARTED, classes=classes), EVALUATED)[-1]) == shown
+
+
+def test_memory_is_told_on_a_gpu():
+    assert "  12.3 GiB  " in plain(STARTED, replace(EVALUATED, memory_bytes=int(12.3 * 2**30)))[-1]
+
+
+def test_a_stopped_run_says_how_to_go_on():
+    lines = plain(replace(FINISHED, step=99, stopped_by=signal.SIGINT), options=" --data '/my disk' --runs r")
+    assert lines[0].startswith("stopped after step 99 of 312, 2 min 00 s (")
+    assert lines[-1] == "to go on: resnetctl train --resume a --data '/my disk' --runs r"
+
+
+def test_without_a_val_split_nobody_is_sent_to_eval():
+    lines = plain(replace(FINISHED, val_images=0, best_top1=None, best_epoch=None), options=" --runs r")
+    assert lines[-1] == "next: resnetctl predict IMAGE --run a --runs r"
+    assert "best" not in "".join(lines)
 
 
 def test_a_run_that_was_complete_says_so_and_what_to_do():
-    lines = plain(replace(STARTED, first_step=312), replace(FINISHED, first_step=312))
-    assert "goes on after" not in "".join(lines)
-    assert lines[-2] == "the run a is complete: all 312 steps were done before, top-1 84.50 %"
-    assert lines[-1].endswith("resnetctl train --resume a --allow-changes --epochs N")
+    lines = plain(replace(FINISHED, first_step=312), options=" --runs r")
+    assert lines[0] == "the run a is complete: all 312 steps were done before, top-1 84.50 %"
+    assert lines[-1].endswith("resnetctl train --resume a --runs r --allow-changes --epochs N")
     early = replace(FINISHED, first_step=6, step=6, steps=6, top1=None)
     assert plain(early)[-1] == "to go on to step 312: resnetctl train --resume a --set train.max_steps=0"
-    assert "starting" not in screen(replace(STARTED, first_step=312), replace(FINISHED, first_step=312))
 
 
 def test_a_warning_is_called_one():
@@ -202,11 +248,11 @@ def test_quiet_says_nothing():
 
 def test_unreadable_images_are_listed():
     lines = plain(replace(FINISHED, unreadable=tuple(f"c/{i}.jpg" for i in range(25))))
-    assert lines[1] == "25 images could not be read and had substitutes:"
-    assert lines[2] == "  c/0.jpg"
-    assert lines[-1] == "  and 5 more; resnetctl verify lists them all"
-    assert len(lines) == 23
-    assert plain(replace(FINISHED, unreadable=("a",)))[1].startswith("1 image could")
+    at = lines.index("25 images could not be read and had substitutes:")
+    assert lines[at + 1] == "  c/0.jpg"
+    assert lines[at + 21] == "  and 5 more; resnetctl verify lists them all"
+    assert len(lines) == at + 23
+    assert "1 image could not" in "".join(plain(replace(FINISHED, unreadable=("a",))))
 
 
 def test_a_long_line_stays_one_line():
@@ -220,25 +266,60 @@ def test_a_long_line_stays_one_line():
 def test_the_line_shows_where_the_run_is():
     text = without_colours(drawn(STARTED, STEPPED))
     assert "resnet50 on cpu" in text
+    assert "\nfirst step\r" in text
     assert "epoch 2/10  step 50/312  ━" in text
     assert "loss 2.346  lr 0.0123  1,234 img/s  wait 3 %  ETA 1 h 02 min\r" in text
     unknown = without_colours(drawn(replace(STEPPED, loss=None, images_per_second=0.0)))
     assert "loss -  lr 0.0123\r" in unknown
 
 
-def test_an_evaluation_is_shown_until_its_result():
+def test_what_goes_on_is_shown():
+    assert without_colours(screen(Preparing(what="importing torch"))) == "importing torch\r"
     during = screen(STEPPED, Evaluating(images=64, total=500))
     assert "evaluating 64/500" in during
-    assert "step 50/312" in during
-    after = screen(STEPPED, Evaluating(images=64, total=500), EVALUATED, STEPPED)
+    for kept in ("step 50/312", "img/s", "ETA 1 h 02 min"):
+        assert kept in during
+    after = screen(STEPPED, Evaluating(images=64, total=500), EVALUATED)
     assert "evaluating" not in after
+    assert "ETA 1 h 02 min" in after
+    saving = screen(STEPPED, Saving(step=50))
+    assert "saving" in saving
+    assert "saving" not in screen(STEPPED, Saving(step=50), SAVED)
+
+
+def columns(text: str) -> int:
+    return max(map(cell_len, without_colours(text).replace("\r", "\n").splitlines()))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_nothing_is_wider_than_the_terminal(width):
+    million = replace(STEPPED, step=1_234_567, steps=2_345_678, epoch_number=300, epochs=600, eta_seconds=3e5)
+    worse = replace(EVALUATED, epoch=299, epochs=600, top1=83.1, is_best=False, best_epoch=298)
+    worse = replace(worse, memory_bytes=130 << 30, raw_top1=80.0)
+    events = (million, Evaluating(images=49_920, total=50_000), Saving(step=1_234_567), worse, EVALUATED)
+    assert columns(drawn(*events, width=width)) < width
+    if width >= 80:
+        assert columns(drawn(STARTED, FINISHED, width=width)) < width
+
+
+def test_step_and_time_left_stay_longest():
+    texts = [without_colours(screen(STEPPED, width=width)).strip() for width in (120, 80, 60, 40, 30, 20)]
+    assert texts[-1] == "step 50/312"
+    assert texts[-2] == "step 50/312  ETA 1 h 02 min"
+    for part, shown in (("ETA", 5), ("loss", 3), ("epoch", 3), ("img/s", 2), ("wait", 1), ("lr", 1)):
+        assert [part in text for text in texts].count(True) >= shown, (part, texts)
 
 
 def test_the_last_line_is_the_result_and_the_bar_is_over():
     text = screen(STARTED, STEPPED, FINISHED)
-    assert "epoch 2" not in text
-    assert text.rstrip().endswith("done: 312 steps in 2 min 00 s (167 img/s, 1 % of it waiting for data)")
+    assert "epoch 2/" not in text
+    assert text.rstrip().endswith("next: resnetctl eval a")
     assert "\x1b[?25h" in drawn(STARTED, STEPPED, FINISHED)  # the cursor is back
+
+
+def test_a_terminal_that_can_draw_nothing_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in drawn(STARTED, STEPPED, Evaluating(images=64, total=500), EVALUATED, FINISHED)
 
 
 def test_an_error_ends_the_bar_and_shows_the_cursor():

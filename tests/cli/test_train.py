@@ -104,7 +104,7 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_same_bits(whole, sample, tmp_
     assert "step-00000012.json" not in saved
     done = run(sample, tmp_path, "--resume", "--workers", str(after))
     assert done.returncode == 0, done.stderr
-    assert "goes on after step" in done.stderr
+    assert "resuming after step" in done.stderr
     name = "checkpoints/step-00000012.safetensors"
     ours, theirs = load_file(folder / name), load_file(whole / name)
     assert ours.keys() == theirs.keys()
@@ -173,7 +173,7 @@ BAD = [
     (["train", "--set", "optimizer.lr"], 2, "key=value", "for example"),
     (["train", "--arch", "resnet51"], 2, "model.arch", "recipe show"),
     (["train", "--data", "nowhere"], 3, "no data set is prepared in nowhere", "resnetctl prepare"),
-    (["train", "--batch-size", "100000"], 2, "do not fill one batch", "--batch-size"),
+    (["train", "--batch-size", "100000"], 2, "is less than one batch (100000)", "--batch-size"),
     (["train", "--resume", "nothing"], 1, "no run or checkpoint nothing", "runs"),
     (["train", "--resume", "no/step-00000001.safetensors"], 1, "no/step-00000001.safetensors", "resnetctl"),
     (["train", "something"], 2, "something", "--resume something"),

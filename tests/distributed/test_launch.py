@@ -63,8 +63,8 @@ def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
     step = json.loads(saved.read_text())["step"]
     assert f"stopped after step {step} of" in err
     err, silent = (task.communicate(timeout=120)[1] for task in tasks(tmp_path, tmp_path / "data", restarts=1))
-    assert f"started again: goes on with {tmp_path}/run" in err
-    assert f"goes on after step {step}" in err
+    assert f"started again: continuing {tmp_path}/run" in err
+    assert f"resuming after step {step}" in err
     assert "done: 30 steps" in err
     assert silent == ""
 
@@ -122,7 +122,7 @@ def test_a_rank_killed_under_torchrun_on_two_nodes(tmp_path):
         for agent in agents:
             agent.kill()
     said = "".join((tmp_path / f"agent{n}").read_text() for n in range(2))
-    assert said.count("started again: goes on with") == 1
+    assert said.count("started again: continuing") == 1
     assert "done: 40 steps" in said
 
 

@@ -131,7 +131,7 @@ def test_27_a_signal_saves_and_stops(number, code, zygote, whole, tmp_path):
     assert command.wait() == code, command.err
     stopped = steps(tmp_path / "run")
     assert len(stopped) == 1
-    assert f"stopped after step {stopped[0]} of 17; saved in" in command.err
+    assert f"stopped after step {stopped[0]} of 17, " in command.err
     final = resume_until_done(zygote, tmp_path, "run", ("--resume", "--set", "checkpoint.every_steps=2"))
     assert_same(whole, final)
 
