@@ -96,5 +96,5 @@ def suitable(dataset: "Dataset", overrides: "list[Override]", recipe: str | None
 
     if recipe is not None:
         return load_recipe(recipe, overrides=overrides), None
-    name, why = suitable_recipe(dataset)
+    name, why = suitable_recipe(dataset, overrides)
     return load_recipe(name, overrides=overrides), why

@@ -125,6 +125,7 @@ _KEYS = {
     "lr": "optimizer.lr",
     "seed": "train.seed",
     "arch": "model.arch",
+    "weights": "model.weights",
     "max_steps": "train.max_steps",
     "workers": "data.workers",
     "keep": "checkpoint.keep",

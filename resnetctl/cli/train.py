@@ -28,6 +28,15 @@ def train(
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="Peak learning rate, used as it is.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and crops.")] = None,
     arch: options.Arch = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="NAME|FILE",
+            help="Starting weights: imagenet1k-v1, imagenet1k-v2, or a .safetensors or .pth file; "
+            "without --recipe the recipe is finetune.",
+        ),
+    ] = None,
     settings: options.Set = None,
     max_steps: options.MaxSteps = None,
     data: options.DataRoot = options.DEFAULT_DATA,
@@ -65,6 +74,7 @@ def train(
         lr=lr,
         seed=seed,
         arch=arch,
+        weights=weights,
         max_steps=max_steps,
         workers=workers,
         keep=keep,

@@ -77,7 +77,7 @@ class RunChoice:
     def _new(self, name: str | None, run: Run | None) -> tuple[Run, Recipe, None]:
         """A run from its first step; `run` is locked already where it was begun before."""
         if name is None:
-            name, why = suitable_recipe(self.dataset)
+            name, why = suitable_recipe(self.dataset, self.request.overrides)
             self.notice(f"recipe {name}: {why}")
         recipe = load_recipe(name, overrides=self.request.overrides)
         check_recipe(recipe, len(self.dataset.train()), self.device, self.group.size)

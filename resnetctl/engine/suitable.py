@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resnetctl.data.dataset import Dataset
 from resnetctl.errors import printable
+from resnetctl.recipe import Override
 
 IMAGENET_SIZED = 100_000
 """Train images from which on `fast` is the recipe where nothing else says which."""
 
 
-def suitable_recipe(dataset: Dataset) -> tuple[str, str]:
-    """The recipe to train a data set with where none is named, and why."""
+FEW = 20_000
+"""Train images below which a start from scratch is worth a word."""
+
+
+def suitable_recipe(dataset: Dataset, overrides: Sequence[Override] = ()) -> tuple[str, str]:
+    """The recipe to train a data set with where none is named, and why.
+
+    Starting weights among `overrides` ask for `finetune`.
+    """
+    if any(o.key == "model.weights" and o.value != "none" for o in overrides):
+        return "finetune", "starting weights are given"
     if dataset.recipe:
         return dataset.recipe, f"the data set {printable(dataset.name)} names it in its dataset.json"
     if dataset.train_images >= IMAGENET_SIZED:
         return "fast", f"{dataset.train_images:,} train images are {IMAGENET_SIZED:,} or more"
-    return "small", f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
+    why = f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
+    if dataset.train_images < FEW:
+        why += "; from scratch that will not go far: --weights imagenet1k-v2 starts from ImageNet's weights"
+    return "small", why
