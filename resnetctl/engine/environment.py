@@ -15,7 +15,7 @@ from resnetctl.engine.device import PRECISION_NAMES
 
 
 def environment(
-    device: torch.device, precision: torch.dtype, micro_batch: int, group: Group, decoder: str
+    device: torch.device, precision: torch.dtype, compiled: bool, micro_batch: int, group: Group, decoder: str
 ) -> dict[str, str | int]:
     """Versions, device, arithmetic and shape of a run, as its checkpoints record them."""
     return {
@@ -26,6 +26,7 @@ def environment(
         "instruction set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
         "precision": PRECISION_NAMES[precision],
+        "compiled": "yes" if compiled else "no",
         "micro-batch": micro_batch,
         "world size": group.size,
         "decoder": with_version(decoder),

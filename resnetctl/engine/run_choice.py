@@ -151,10 +151,6 @@ def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int =
     t = recipe.train
     choose_precision(t.precision, device)
     check_norm(recipe, choose_micro_batch(recipe, device, ranks))
-    if t.sync_bn and ranks > 1 and device.type != "cuda":
-        raise UsageError(
-            f"train.sync_bn needs CUDA devices, and this run is on {device.type}", hint="--set train.sync_bn=false"
-        )
     if not total_steps(t.epochs, images, t.global_batch):
         raise UsageError(
             f"{counted(images, 'image')} × {counted(t.epochs, 'epoch')} is less than one batch ({t.global_batch})",

@@ -80,7 +80,11 @@ class _TrainLoop:
 
     def _begin(self) -> Iterator[Event]:
         """Take up a checkpoint, or starting weights; join the ranks; compile."""
-        here = environment(self.setup.device, self.precision, self.micro_batch, self.group, self.view.decoder)
+        why_not = self._why_not_compile()
+        self.compiled = why_not is None
+        here = environment(
+            self.setup.device, self.precision, self.compiled, self.micro_batch, self.group, self.view.decoder
+        )
         for text in decoder_notes(self.recipe.data.decoder):
             yield Notice(text=text)
         if self.setup.start is None:
@@ -91,8 +95,6 @@ class _TrainLoop:
             self.trainer.update_average(0.0)
         else:
             yield from self._resume(here)
-        why_not = compile_or_why_not(self.recipe.train.compile, self.setup.device)
-        self.compiled = why_not is None
         self.trainer.freeze(self.timeline.is_frozen(self.state.step))
         self.trainer.spread(self.micro_batch, self.timeline.size(self.state.step))
         if self.compiled:
@@ -104,6 +106,10 @@ class _TrainLoop:
         self.stop.begun = True
         self.setup.begun()
         yield self._started()
+
+    def _why_not_compile(self) -> str | None:
+        t = self.recipe.train
+        return compile_or_why_not(t.compile, self.setup.device, sync_bn=t.sync_bn and self.group.size > 1)
 
     def _resume(self, here: dict[str, str | int]) -> Iterator[Event]:
         """Take up the checkpoint, and warn where the bits of the result will depend on it."""

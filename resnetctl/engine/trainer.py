@@ -13,6 +13,7 @@ from resnetctl.data.batches.mix import Mix, draw_mix, mix_images, mix_targets
 from resnetctl.data.batches.order import DEVICE, key
 from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
+from resnetctl.distributed.sync_norm import synchronise_norms
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
 from resnetctl.engine.inference import Model, in_use
 from resnetctl.engine.loss import training_loss
@@ -38,7 +39,7 @@ class Trainer:
         self.memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         model = build_model(recipe.model, classes)
         if recipe.train.sync_bn and group.size > 1:
-            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronise_norms(model, device)
         self.model = model.to(device).to(memory_format=self.memory_format).train()
         self._parallel: DistributedDataParallel | None = None
         self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
