@@ -40,7 +40,7 @@ ALLOWED = {
     "runs": BASE | RECIPE,
     "model": BASE | RECIPE,
     "data": BASE | RECIPE,
-    "engine": BELOW_ENGINE,
+    "engine": BELOW_ENGINE | {"suites"},
     "suites": BASE | RECIPE | {"data"},
     "report": BASE | RECIPE | {"data", "runs", "suites"},
     "cli": BELOW_ENGINE | {"engine", "suites", "report"},

@@ -86,3 +86,10 @@ def settings(incomplete: str) -> Items:
     if not equals:
         return _starting(incomplete, [(f"{key}=", "") for key in keys()])
     return _starting(incomplete, [(f"{key}={word}", "") for word in (choices(key) if key in keys() else ())])
+
+
+def suites(incomplete: str) -> Items:
+    """What an evaluation measures on, each but val with its `=`."""
+    from resnetctl.suites import SUITES
+
+    return _starting(incomplete, [(name if name == "val" else f"{name}=", text) for name, text in SUITES.items()])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,18 +76,28 @@ def _check_resumed(runs: Path, which: str | None, overrides: "list[Override]") -
         change_recipe(load_metadata(newest).recipe, overrides)
 
 
-def check_eval(data: Path, runs: Path, which: str | None) -> "Dataset":
-    """Raise the ResnetctlError for a run, a checkpoint file or a data set that is not there; the data set."""
+def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = None) -> None:
+    """Raise the ResnetctlError for a run, a checkpoint file or (unless it is None) a data set that is not there.
+
+    Nothing is looked at in one of several ranks, nor of weights, which may have to be downloaded.
+    """
     from resnetctl.data.dataset import load_dataset
+    from resnetctl.distributed.world import has_launcher, read_world
     from resnetctl.runs.commits import load_metadata
     from resnetctl.runs.find import checkpoint_file, find_run
 
-    path = checkpoint_file(which)
-    if path is not None:
-        load_metadata(path)
-    else:
-        find_run(runs, which)
-    return load_dataset(data)
+    if has_launcher(os.environ) or read_world(os.environ).size > 1:
+        return
+    for which in names:
+        if which is not None and (which.startswith("imagenet1k-") or which.endswith((".pth", ".pt"))):
+            continue
+        path = checkpoint_file(which)
+        if path is None:
+            find_run(runs, which)
+        elif not path.is_file():
+            load_metadata(path)
+    if data is not None:
+        load_dataset(data)
 
 
 def suitable(dataset: "Dataset", overrides: "list[Override]", recipe: str | None = None) -> "tuple[Recipe, str | None]":

@@ -1,97 +1,210 @@
 """`resnetctl eval`."""
 
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnetctl.cli import complete, console, early, options
-from resnetctl.errors import DataError, some
+from resnetctl.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from resnetctl.engine.evaluate import Result
+    from resnetctl.cli.eval_report import Line
+    from resnetctl.distributed.group import Group
+    from resnetctl.engine.measure import Images
+    from resnetctl.engine.models import Asked
+    from resnetctl.recipe import Override
+    from resnetctl.suites import Chosen
+
+
+_MEASURING = (
+    "data.val_resize",
+    "data.val_size",
+    "data.val_flip_average",
+    "data.interpolation",
+    "data.mean",
+    "data.std",
+    "data.timeout_seconds",
+    "train.precision",
+)
+
+
+class Tta(StrEnum):
+    """Test-time augmentation."""
+
+    FLIP = "flip"
 
 
 def eval_(
     which: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="[RUN]…",
             show_default="the latest run",
             autocompletion=complete.runs,
-            help="A run's name or folder, or a checkpoint file.",
+            help="Runs by name or folder, and checkpoint files.",
         ),
     ] = None,
+    best: options.Best = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights", show_default=False, help="Weights besides runs: imagenet1k-v1, imagenet1k-v2, or a file."
+        ),
+    ] = None,
+    arch: options.WeightsArch = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            metavar="val|NAME=PATH",
+            show_default="val",
+            autocompletion=complete.suites,
+            help="What to measure on: val, real=FILE, x=FILE, v2=FOLDER, a=FOLDER, r=FOLDER; any number of them.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            show_default=False,
+            autocompletion=complete.runs,
+            help="Compare with another model on the same images, by McNemar's test.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=32, show_default="the recipe's", help="Pixels of the crop; resized in proportion."),
+    ] = None,
+    tta: Annotated[
+        Tta | None, typer.Option("--tta", show_default=False, help="Average over each image and its mirror image.")
+    ] = None,
+    settings: options.Set = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Show calibration and the most frequent mistakes, too.")
+    ] = False,
+    per_class: Annotated[
+        Path | None, typer.Option("--per-class", metavar="FILE.csv", help="Write the accuracy of each class.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the worst mistakes of one model.")
+    ] = None,
+    worst: Annotated[int, typer.Option("--worst", min=1, max=200, help="Mistakes on the sheet.")] = 25,
     data: options.DataRoot = options.DEFAULT_DATA,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    gpus: options.Gpus = None,
+    cpu_procs: options.CpuProcs = None,
     skip_quarantined: Annotated[
         bool,
         typer.Option("--skip-quarantined", help="Measure without the val images that verify put into quarantine."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Measure top-1 and top-5 of a run's newest checkpoint on the val images."""
-    dataset = early.check_eval(data, runs, which)
-    from resnetctl.engine.device import choose_device
-    from resnetctl.engine.evaluate import Result, evaluate_checkpoint
-    from resnetctl.hardware import default_workers, usable_cores
-    from resnetctl.runs.checkpoint import find_checkpoint
+    """Measure top-1 and top-5 with 95 % intervals, on the val images or on other suites.
 
-    path, checkpoint = find_checkpoint(runs, which, console.warn)
-    index = dataset.val()
-    if index.quarantined and not skip_quarantined:
-        raise DataError(
-            f"{index.quarantined:,} val images are in quarantine: what is measured without them compares with nothing",
-            hint="mend them and run resnetctl verify, or add --skip-quarantined to measure on the other "
-            f"{len(index):,}",
+    \b
+    Examples:
+      resnetctl eval
+      resnetctl eval first second --details
+      resnetctl eval --weights imagenet1k-v2 --suite val --suite real=real.json --suite v2=imagenetv2/
+      resnetctl eval first --best --against imagenet1k-v1 --per-class classes.csv
+    """
+    from resnetctl.suites import ON_VAL, parse_suite
+
+    names: list[str | None] = [*(which or []), *(weights or [])]
+    chosen = [parse_suite(text) for text in suite or ["val"]]
+    overrides = _overrides(tta, settings or [])
+    _check_files(per_class, sheet, alone=len(names) < 2 and len(chosen) == 1)
+    on_val = any(c.name in ON_VAL for c in chosen)
+    early.check_models(runs, [*(names or [None]), *([against] if against else [])], data if on_val else None)
+
+    from resnetctl.cli import eval_report
+    from resnetctl.distributed.group import joined
+    from resnetctl.distributed.launch import launch
+    from resnetctl.distributed.voice import one_voice
+    from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.engine.device import local_ranks, rank_device
+    from resnetctl.engine.measure import Images
+    from resnetctl.engine.models import Asked
+
+    world = read_world(os.environ)
+    ranks = local_ranks(gpus, cpu_procs, device)
+    if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
+        raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
+    with joined(world) as group, one_voice(group), tempfile.TemporaryDirectory(prefix="resnetctl-") as scratch:
+        if not group.is_first:
+            console.configure(quiet=True)
+        images = Images(data, Path(scratch), skip_quarantined=skip_quarantined)
+        asked = Asked(
+            runs=runs,
+            device=rank_device("cpu" if cpu_procs else device, world.local_rank, world.local_size),
+            classes=lambda: (images.val.info.classes, images.val.info.class_names),
+            arch=arch,
+            best=best,
+            size=size,
+            overrides=tuple(overrides),
+            notice=console.notice,
+            warn=console.warn if group.is_first else console.verbose,
         )
-    chosen = choose_device(device)
-    number = workers if workers is not None else default_workers(chosen.type, usable_cores())
-    result = None
+        lines = [line for name in names or [None] for line in _measure(name, asked, chosen, images, workers, group)]
+        rivals = list(_measure(against, asked, chosen, images, workers, group)) if against else []
+        if group.is_first:
+            if per_class is not None:
+                eval_report.write_per_class(per_class, lines + rivals)
+            if sheet is not None:
+                eval_report.draw_worst(sheet, lines, worst)
+            eval_report.show(lines, rivals, details=details, as_json=as_json)
+
+
+def _overrides(tta: Tta | None, settings: list[str]) -> "list[Override]":
+    from resnetctl.recipe import Override, parse_set
+
+    overrides = [parse_set(text) for text in settings]
+    for override in overrides:
+        if override.key not in _MEASURING:
+            raise UsageError(
+                f"--set {override.key} changes nothing about a model that is trained",
+                hint=f"what counts is {', '.join(_MEASURING)}",
+            )
+    return [Override("data.val_flip_average", True, "--tta")] * (tta is Tta.FLIP) + overrides
+
+
+def _check_files(per_class: Path | None, sheet: Path | None, *, alone: bool) -> None:
+    """Raise UsageError where a file that is to be written cannot be, before anything is measured."""
+    if sheet is not None:
+        from resnetctl.suites.sheet import check_sheet
+
+        if not alone:
+            raise UsageError(
+                "--sheet shows the mistakes of one model on one suite", hint="give one RUN and one --suite"
+            )
+        check_sheet(sheet)
+    if per_class is not None and per_class.exists():
+        raise UsageError(f"there is already a file {printable(per_class)}", hint="choose another name, or remove it")
+
+
+def _measure(
+    name: str | None, asked: "Asked", chosen: "list[Chosen]", images: "Images", workers: int | None, group: "Group"
+) -> "Iterator[Line]":
+    """Each suite's outcome for one model."""
+    from resnetctl.cli.eval_report import Line
+    from resnetctl.engine.measure import measure
+    from resnetctl.engine.models import find_model
+    from resnetctl.hardware import default_workers, share_of, usable
+
+    cores = share_of(usable(), group.all_gather(usable()))
+    number = default_workers(asked.device.type, cores) if workers is None else workers
+    model = find_model(name, asked)
     with console.progress() as progress:
-        for event in evaluate_checkpoint(checkpoint, index, device=chosen, workers=number, notice=console.notice):
-            if isinstance(event, Result):
-                result = event
-            else:
-                progress("evaluating", event.images, event.total)
-    assert result is not None
-    if result.unreadable:
-        names = some([index.name(i) for i in result.unreadable])
-        console.warn(f"{len(result.unreadable)} images could not be read and count as wrong: {names}")
-    _show(result, path, index.quarantined, as_json)
-
-
-def _show(result: "Result", path: Path, quarantined: int, as_json: bool) -> None:
-    from resnetctl.suites.statistics import wilson_interval
-
-    intervals = [wilson_interval(n, result.images) for n in (result.correct1, result.correct5)]
-    if as_json:
-        document: dict[str, Any] = {
-            "top1": result.top1,
-            "top5": result.top5,
-            "correct1": result.correct1,
-            "correct5": result.correct5,
-            "images": result.images,
-            "loss": result.loss,
-            "checkpoint": str(path),
-            "seconds": result.seconds,
-            "top1_interval": intervals[0],
-            "top5_interval": intervals[1],
-            "unreadable": len(result.unreadable),
-            "quarantined": quarantined,
-        }
-        console.print_document("eval", document)
-        return
-    rows = [
-        (label, f"{value:.2f} %", f"{low:.2f} to {high:.2f} %", f"{correct:,} of {result.images:,}")
-        for label, value, (low, high), correct in (
-            ("top-1", result.top1, intervals[0], result.correct1),
-            ("top-5", result.top5, intervals[1], result.correct5),
-        )
-    ]
-    console.table(("", "accuracy", "95 % interval", "right"), rows, title=f"{path}")
-    console.out().print(f"loss {result.loss:.4f}, {result.images:,} images in {result.seconds:.1f} s")
-    if quarantined:
-        console.warn(f"measured without {quarantined:,} val images that are in quarantine")
+        for outcome in measure(
+            model, chosen, images, workers=number, group=group, progress=progress, notice=console.notice
+        ):
+            yield Line(model, outcome)

@@ -118,6 +118,13 @@ WeightsArch = Annotated[
         help="The network of --weights; a run's checkpoint says its own.",
     ),
 ]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="N|all", show_default="one", help="Use so many GPUs of this machine.")
+]
+CpuProcs = Annotated[
+    int | None,
+    typer.Option("--cpu-procs", min=1, metavar="N", show_default="one", help="Use so many processes on the CPU."),
+]
 
 _KEYS = {
     "epochs": "train.epochs",

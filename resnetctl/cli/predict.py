@@ -191,4 +191,4 @@ def _print_table(predictions: "list[Prediction]", model: "NamedModel") -> None:
         for n, (_, name, share) in enumerate(_named(p, model))
     ]
     if rows:
-        console.table(("image", "class", "probability"), rows, title=printable(model.name))
+        console.table(("image", "class", "probability"), rows, title=printable(model.title))

@@ -58,12 +58,8 @@ def train(
     device: options.Device = "auto",
     workers: options.Workers = None,
     keep: options.Keep = None,
-    gpus: Annotated[
-        str | None, typer.Option("--gpus", metavar="N|all", help="Train on so many GPUs of this machine.")
-    ] = None,
-    cpu_procs: Annotated[
-        int | None, typer.Option("--cpu-procs", min=1, metavar="N", help="Train in so many processes on the CPU.")
-    ] = None,
+    gpus: options.Gpus = None,
+    cpu_procs: options.CpuProcs = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a model; saves checkpoints as it goes, and goes on at any step with --resume."""

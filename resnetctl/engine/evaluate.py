@@ -18,24 +18,14 @@ from resnetctl.data.missing import missing_source
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory
 from resnetctl.engine.events import Evaluating
-from resnetctl.engine.inference import Model, load_model
-from resnetctl.errors import DataError, printable, some
+from resnetctl.engine.inference import Model
+from resnetctl.errors import DataError, some
 from resnetctl.recipe import Recipe
-from resnetctl.runs.checkpoint import Checkpoint
+from resnetctl.suites.guesses import Guesses
 
 _UNREADABLE_SHARE = 0.01
 BATCH = {"cuda": 256}
 """Images of one forward pass by the kind of device; elsewhere 64."""
-
-
-@dataclass(frozen=True)
-class Guesses:
-    """What was predicted for each image, in the order of the index."""
-
-    labels: np.ndarray
-    """`[N, K] int64`: the five highest outputs (or all, where there are fewer), the highest first; -1: unreadable."""
-    probabilities: np.ndarray
-    """`[N, K] float32`: their softmax; 0: unreadable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +125,7 @@ def evaluate(
         loss=sum(rank[3] for rank in counts) / (images - len(bad)) if len(bad) < images else math.nan,
         unreadable=tuple(bad),
         seconds=time.perf_counter() - began,
-        guesses=kept.gathered(group, total) if kept else None,
+        guesses=kept.gathered(group) if kept else None,
     )
 
 
@@ -143,7 +133,7 @@ class _Kept:
     """The guesses of this rank, kept on the device until all are there: nothing waits for a copy."""
 
     def __init__(self, batches: EvalBatches) -> None:
-        self.items, self.size = batches.items(), batches.view.batch
+        self.batches = batches
         self.labels: list[torch.Tensor] = []
         self.probabilities: list[torch.Tensor] = []
 
@@ -153,44 +143,20 @@ class _Kept:
         self.labels.append(torch.where(readable, indices, -1))
         self.probabilities.append(torch.where(readable, (values - logits.logsumexp(1, keepdim=True)).exp(), 0.0))
 
-    def gathered(self, group: Group, total: int) -> Guesses:
+    def gathered(self, group: Group) -> Guesses:
         """Those of all ranks, in the order of the index; every rank must call it."""
-        mine = None
+        index, size, mine = self.batches.index, self.batches.view.batch, None
         if self.labels:
-            numbers = [np.arange(i * self.size, min((i + 1) * self.size, total)) for i in self.items]
+            numbers = [np.arange(i * size, min((i + 1) * size, len(index))) for i in self.batches.items()]
             labels, probabilities = torch.cat(self.labels).cpu().numpy(), torch.cat(self.probabilities).cpu().numpy()
             mine = np.concatenate(numbers), labels, probabilities
         ranks = [part for part in group.all_gather(mine) if part is not None]
         order = np.argsort(np.concatenate([numbers for numbers, _, _ in ranks]))
         return Guesses(
+            truth=index.label.astype(np.int64),
             labels=np.concatenate([labels for _, labels, _ in ranks])[order],
             probabilities=np.concatenate([probabilities for _, _, probabilities in ranks])[order],
         )
-
-
-def evaluate_checkpoint(
-    checkpoint: Checkpoint, index: Index, *, device: torch.device, workers: int, notice: Callable[[str], None]
-) -> Iterator[Evaluating | Result]:
-    """Yield progress and last the Result of the checkpoint's model on `index`, as its recipe evaluates.
-
-    Raises DataError where the index has other classes than the model, or in another order, where its images are gone,
-    or more than a hundredth of them cannot be read.
-    """
-    metadata = checkpoint.metadata
-    check_classes(metadata.classes, index)
-    if index.info.fingerprint != metadata.data.val:
-        notice("these are not the val images that the run was evaluated on while it trained")
-    if gone := missing_source(index):
-        raise gone
-    for event in evaluate(
-        load_model(checkpoint, device, notice),
-        eval_batches(metadata.recipe, index, device),
-        workers=workers,
-        timeout=metadata.recipe.data.timeout_seconds,
-    ):
-        if isinstance(event, Result) and (why := why_invalid(event, index)):
-            raise why
-        yield event
 
 
 def why_invalid(result: Result, index: Index) -> DataError | None:
@@ -201,23 +167,4 @@ def why_invalid(result: Result, index: Index) -> DataError | None:
         f"{len(result.unreadable):,} of {result.images:,} {index.info.split} images cannot be read, such as "
         f"{some([index.name(i) for i in result.unreadable], 3)}: top-1 would be wrong",
         hint="resnetctl verify says what is wrong with them",
-    )
-
-
-def check_classes(trained: tuple[str, ...], index: Index) -> None:
-    """Raise DataError where `index` has other classes than the model was trained on, or in another order."""
-    classes = index.info.classes
-    if trained == classes:
-        return
-    if sorted(trained) == sorted(classes):
-        raise DataError(
-            "the model knows the same classes in another order: every label would be wrong",
-            hint="run resnetctl prepare again with this version, then evaluate",
-        )
-    missing = [c for c in classes if c not in set(trained)]
-    first = f", such as {printable(missing[0])}" if missing else ""
-    raise DataError(
-        f"the model was trained on {len(trained)} classes, and this data set has {len(classes)}"
-        f" ({len(missing)} that the model does not know{first})",
-        hint="give the data root that the model was trained on with --data",
     )

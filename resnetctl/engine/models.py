@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from torch import nn
 from resnetctl.data import imagenet
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.inference import Model, in_use, load_model
-from resnetctl.errors import CheckpointError, DataError, ResnetctlError, UsageError, printable
+from resnetctl.errors import CheckpointError, DataError, ResnetctlError, printable
 from resnetctl.model.resnet import build_model
 from resnetctl.model.weights import PUBLISHED, fill, load_weights, read_weights
 from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_file
+from resnetctl.runs.commits import METADATA_KEY
 from resnetctl.runs.inventory import find
 
 Notice = Callable[[str], None]
 
-_MEASURING = ("data.val_", "data.mean", "data.std", "data.interpolation", "data.timeout", "train.precision")
 _WEIGHTS = (".pth", ".pt")
+_ARCH = "resnet50"
 _PLAIN_RECIPE = "onepager"  # looks at images as torchvision's first weights do: 256, then the central 224, in fp32
 
 
@@ -40,12 +41,19 @@ class NamedModel:
     class_names: tuple[str, ...]
     path: Path | None = None
     """The file that it was read from; None for published weights."""
+    step: int | None = None
+    """Of a run's checkpoint."""
     val_fingerprint: str | None = None
     """Of the val images that it was measured on while it trained; None where that is not known."""
     published: tuple[float, float] | None = None
     """Top-1 and top-5 on ImageNet's val images in percent, as its publisher states them."""
     changed: bool = False
     """Whether it looks at images in another way than it was made or published with."""
+
+    @property
+    def title(self) -> str:
+        """The name, and of a run which checkpoint."""
+        return self.name if self.step is None else f"{self.name}, step {self.step:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +67,12 @@ class Asked:
     arch: str | None = None
     """The network of weights (None: resnet50); a checkpoint says its own."""
     best: bool = False
-    """Of a run: the checkpoint with the highest top-1 instead of the newest."""
+    """Of a run, the checkpoint with the highest top-1 instead of the newest."""
+    size: int | None = None
+    """Pixels of the crop that is looked at; what is resized before keeps its proportion to it. None: the recipe's."""
     overrides: tuple[Override, ...] = ()
     notice: Notice = lambda text: None
     warn: Notice = lambda text: None
-
-
-def check_overrides(overrides: Sequence[Override]) -> None:
-    """Raise UsageError where one has nothing to do with how a trained model looks at images."""
-    for override in overrides:
-        if not override.key.startswith(_MEASURING):
-            raise UsageError(
-                f"--set {override.key} changes nothing about a model that is trained",
-                hint="what counts is data.val_resize, data.val_size, data.val_flip_average, data.interpolation, "
-                "data.mean, data.std and train.precision",
-            )
 
 
 def find_model(which: str | None, asked: Asked) -> NamedModel:
@@ -81,13 +80,11 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
 
     Raises CheckpointError, UsageError or ResnetctlError where there is none, or it cannot be used.
     """
-    if which in PUBLISHED:
-        return _published(str(which), asked)
     path = Path(which).expanduser() if which is not None else None
-    if path is not None and path.suffix in _WEIGHTS:
-        return _weights(path, asked)
+    if which is not None and path is not None and is_weights(which):
+        return _published(which, asked) if which in PUBLISHED else _weights(path, asked)
     if path is not None and path.suffix == ".safetensors":
-        return _weights(path, asked) if _is_weights_alone(path) else _trained(str(which), path, load_file(path), asked)
+        return _trained(path, load_file(path), asked)
     if asked.best:
         best = next((f for f in find(asked.runs, which) if f.best), None)
         if best is None:
@@ -98,44 +95,51 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
         found = best.path, load_file(best.path)
     else:
         found = find_checkpoint(asked.runs, which, asked.warn)
-    return _trained(found[0].parent.parent.name, *found, asked)
+    return _trained(*found, asked)
 
 
-def _is_weights_alone(path: Path) -> bool:
-    """Whether a safetensors file has tensors and nothing that a checkpoint of ours says of itself."""
+def is_weights(which: str) -> bool:
+    """Whether `which` names weights: published ones, or a file without what a checkpoint of ours says of itself."""
     from safetensors import SafetensorError, safe_open
 
+    path = Path(which).expanduser()
+    if which in PUBLISHED or path.suffix in _WEIGHTS:
+        return True
+    if path.suffix != ".safetensors":
+        return False
     try:
         with safe_open(path, "pt") as file:
-            return "resnetctl" not in (file.metadata() or {})
+            return METADATA_KEY not in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False  # what is wrong with it is told where it is read
 
 
-def _arch(asked: Asked) -> str:
-    if asked.best:
-        raise UsageError("--best chooses among a run's checkpoints, and weights are one", hint="leave it out")
-    return asked.arch or "resnet50"
+def _as_asked(recipe: Recipe, asked: Asked) -> Recipe:
+    overrides = list(asked.overrides)
+    if asked.size is not None:
+        resize = round(asked.size * recipe.data.val_resize / recipe.data.val_size)
+        overrides[:0] = [
+            Override("data.val_size", asked.size, "--size"),
+            Override("data.val_resize", resize, "--size"),
+        ]
+    return change_recipe(recipe, overrides)
 
 
-def _trained(name: str, path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
+def _trained(path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
     metadata = checkpoint.metadata
-    if asked.arch not in (None, metadata.recipe.model.arch):
-        raise UsageError(
-            f"{printable(name)} is a {metadata.recipe.model.arch}, and not a {printable(asked.arch)}",
-            hint="--arch says the network of weights that do not say it: leave it out",
-        )
-    recipe = change_recipe(metadata.recipe, asked.overrides)
-    as_asked = Checkpoint(checkpoint.tensors, replace(metadata, recipe=recipe))
+    recipe = _as_asked(metadata.recipe, asked)
+    changed = Checkpoint(checkpoint.tensors, replace(metadata, recipe=recipe))
+    in_a_run = path.parent.name == "checkpoints"
     return NamedModel(
-        name=name,
+        name=path.resolve().parent.parent.name if in_a_run else path.name,
         path=path,
-        model=load_model(as_asked, asked.device, asked.notice),
+        model=load_model(changed, asked.device, asked.notice),
         recipe=recipe,
         classes=metadata.classes,
         class_names=metadata.class_names,
+        step=metadata.step,
         val_fingerprint=metadata.data.val,
-        changed=bool(asked.overrides),
+        changed=recipe.data != metadata.recipe.data,
     )
 
 
@@ -143,7 +147,7 @@ def _published(weights: str, asked: Asked) -> NamedModel:
     """torchvision's weights, with the preprocessing that they were published with."""
     import torchvision
 
-    arch = _arch(asked)
+    arch = asked.arch or _ARCH
     network = build_model(ModelRecipe(arch=arch), imagenet.CLASSES)
     for text in load_weights(network, weights, arch, imagenet.CLASSES):
         asked.notice(text)
@@ -182,7 +186,7 @@ def _weights(path: Path, asked: Asked) -> NamedModel:
         classes, names = imagenet.wnids(), imagenet.names_of(imagenet.wnids())
     else:
         classes, names = _of_the_data_set(path, outputs, asked)
-    network = build_model(ModelRecipe(arch=_arch(asked)), outputs)
+    network = build_model(ModelRecipe(arch=asked.arch or _ARCH), outputs)
     for text in fill(network, state, path, outputs):
         asked.notice(text)
     return _plain(str(path), network, [], asked, path=path, classes=classes, class_names=names)
@@ -204,14 +208,15 @@ def _of_the_data_set(path: Path, outputs: int, asked: Asked) -> tuple[tuple[str,
 
 def _plain(name: str, network: nn.Module, preset: list[Override], asked: Asked, **known: Any) -> NamedModel:
     """A network of torchvision, in use as `preset` and the user's overrides say."""
-    recipe = load_recipe(_PLAIN_RECIPE, overrides=[Override("model.arch", _arch(asked), "--arch"), *preset])
-    recipe = change_recipe(recipe, asked.overrides)
+    recipe = load_recipe(_PLAIN_RECIPE, overrides=[Override("model.arch", asked.arch or _ARCH, "--arch"), *preset])
+    given = recipe
+    recipe = _as_asked(recipe, asked)
     network = network.to(asked.device).to(memory_format=torch.channels_last).eval()
     precision = choose_precision(recipe.train.precision, asked.device)
     return NamedModel(
         name=name,
         model=in_use(network, recipe, asked.device, precision),
         recipe=recipe,
-        changed=bool(asked.overrides),
+        changed=recipe.data != given.data,
         **known,
     )

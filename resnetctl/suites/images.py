@@ -18,7 +18,7 @@ from resnetctl.data import imagenet
 from resnetctl.data.index import Index, IndexInfo, index_path
 from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.sources.folder import class_folders, image_records
-from resnetctl.errors import DataError, printable, some
+from resnetctl.errors import DataError, counted, printable, some
 from resnetctl.progress import Progress, silent
 
 _NUMBER = re.compile(r"\d{1,3}")
@@ -47,6 +47,8 @@ class ImageSuite:
     left_out: int
     """Images of classes that the model does not know."""
     notes: tuple[str, ...]
+    """What was left aside in the folder."""
+    caveats: tuple[str, ...]
     """Where it is not what was published, in words."""
 
 
@@ -59,6 +61,7 @@ def open_images(
     """
     published = PUBLISHED[suite]
     notes: list[str] = []
+    caveats: list[str] = []
     root = _class_root(folder, published)
     folders = class_folders(root, notes)
     wnids = _wnids(folders, root, suite)
@@ -79,12 +82,14 @@ def open_images(
         if label is not None:
             builder.add(record._replace(label=label))
     if len(folders) != published.classes or found != published.images:
-        notes.append(
-            f"{printable(root)} has {found:,} images of {len(folders):,} classes, and {published.name} as published "
-            f"{published.images:,} of {published.classes:,}: the result compares with no other"
+        caveats.append(
+            f"{printable(root)} has {counted(found, 'image')} in {counted(len(folders), 'folder')}, "
+            f"{published.name} as published {published.images:,} in {published.classes:,}"
         )
     if found > len(builder):
-        notes.append(f"{found - len(builder):,} of {found:,} images are left out: the model does not know their class")
+        caveats.append(
+            f"{found - len(builder):,} of {counted(found, 'image')} left out: the model does not know their class"
+        )
     info = IndexInfo(
         split="val",
         source="folder",
@@ -98,6 +103,7 @@ def open_images(
         outputs=None if suite == "v2" else tuple(classes.index(wnid) for wnid in own),
         left_out=found - len(builder),
         notes=tuple(notes),
+        caveats=tuple(caveats),
     )
 
 

@@ -46,7 +46,7 @@ def test_a_table_of_the_five_most_probable(predict, pictures):
     done = predict(pictures / "0.jpg")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "small"
+    assert lines[0] == "small, step 1"
     assert lines[1].split() == ["image", "class", "probability"]
     assert len(lines) == 2 + 5
     assert lines[2].split()[0] == str(pictures / "0.jpg")

@@ -87,10 +87,10 @@ def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
     assert "warning: 1 train images are in quarantine and left out: cat/3.jpg" in trained.stderr
     refused = cli("eval", *common)
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "1 val images are in quarantine" in refused.stderr
+    assert "1 val image in quarantine" in refused.stderr
     done = cli("eval", "--skip-quarantined", "--json", *common)
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    (document,) = json.loads(done.stdout)["results"]
     assert (document["images"], document["quarantined"], document["unreadable"]) == (7, 1, 0)
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from resnetctl.data import imagenet
-from resnetctl.engine.models import Asked, check_overrides, find_model
+from resnetctl.engine.models import Asked, find_model, is_weights
 from resnetctl.errors import CheckpointError, DataError, ResnetctlError, UsageError
 from resnetctl.recipe import Override
 from resnetctl.runs.metadata import Evaluation
@@ -44,7 +44,7 @@ def test_a_run_by_name_folder_file_and_as_the_latest(tmp_path):
         assert (model.classes, model.path) == (CLASSES, file)
         assert not model.changed
         assert not model.model.network.training
-    assert find_model(None, asked(tmp_path)).name == "first"
+        assert (model.name, model.step, model.title) == ("first", 1, "first, step 1")
 
 
 def test_the_newest_checkpoint_or_the_best(tmp_path):
@@ -70,18 +70,26 @@ def test_what_the_user_sets_counts(tmp_path):
     assert not torch.allclose(changed.model.logits(PICTURES), plain.model.logits(PICTURES))
 
 
-@pytest.mark.parametrize("key", ["data.hflip", "optimizer.lr", "model.arch", "train.epochs"])
-def test_what_training_alone_uses_cannot_be_set(key):
-    with pytest.raises(UsageError, match=f"--set {key} changes nothing") as caught:
-        check_overrides([Override("data.val_size", 64, "--set"), Override(key, 1, "--set")])
-    assert "data.val_size" in caught.value.hint
-
-
 def test_a_checkpoint_says_its_own_network(tmp_path):
     write_run(tmp_path, "first", CLASSES)
-    assert find_model("first", asked(tmp_path, arch="resnet18"))
-    with pytest.raises(UsageError, match="first is a resnet18, and not a resnet50"):
-        find_model("first", asked(tmp_path, arch="resnet50"))
+    assert same(find_model("first", asked(tmp_path, arch="resnet50")), network(3))
+
+
+def test_a_size_keeps_its_proportion_to_what_is_resized(tmp_path):
+    write_run(tmp_path, "first", CLASSES)  # 32 of 36
+    model = find_model("first", asked(tmp_path, size=64))
+    assert (model.recipe.data.val_size, model.recipe.data.val_resize) == (64, 72)
+    assert model.changed
+    both = find_model("first", asked(tmp_path, size=64, overrides=(Override("data.val_resize", 64, "--set"),)))
+    assert (both.recipe.data.val_size, both.recipe.data.val_resize) == (64, 64)
+
+
+def test_what_are_weights_and_what_is_a_run(tmp_path):
+    file = write_run(tmp_path, "first", CLASSES) / "checkpoints" / "step-00000001.safetensors"
+    save_file({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    weights = ("imagenet1k-v1", "x.pth", "x.pt", str(tmp_path / "w.safetensors"))
+    assert all(map(is_weights, weights))
+    assert not any(map(is_weights, ("first", str(file), "imagenet1k", str(tmp_path / "gone.safetensors"))))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -125,12 +133,6 @@ def test_a_file_without_a_last_layer_is_refused(tmp_path):
     torch.save({"w": torch.zeros(3)}, tmp_path / "w.pth")
     with pytest.raises(ResnetctlError, match=r"no last layer fc\.weight"):
         find_model(str(tmp_path / "w.pth"), asked(tmp_path))
-
-
-def test_weights_have_no_best(tmp_path):
-    torch.save(network(1000).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(UsageError, match="--best"):
-        find_model(str(tmp_path / "w.pth"), asked(tmp_path, arch="resnet18", best=True))
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.safetensors", "nothing.pth"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from resnetctl.data.index import Index
-from resnetctl.engine.evaluate import Result, evaluate_checkpoint
+from resnetctl.engine.evaluate import Result, eval_batches, evaluate
 from resnetctl.engine.events import Evaluated, Finished, Notice, Stepped
+from resnetctl.engine.inference import load_model
 from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.train_loop import train
@@ -93,11 +94,12 @@ def test_a_checkpoint_of_a_run_in_fp16_is_measured_on_the_cpu(tmp_path):
     _, checkpoint = load_newest(work.run.checkpoints, lambda commit, error: None)
     assert checkpoint.metadata.recipe.train.precision == "fp32"
     told: list[str] = []
-    exact = list(evaluate_checkpoint(checkpoint, work.val, device=CPU, workers=0, notice=told.append))[-1]
+    batches = eval_batches(checkpoint.metadata.recipe, work.val, CPU)
+    exact = list(evaluate(load_model(checkpoint, CPU, told.append), batches, workers=0))[-1]
     assert told == []
     recipe = change_recipe(checkpoint.metadata.recipe, [Override("train.precision", "fp16", "test")])
     fp16 = replace(checkpoint, metadata=replace(checkpoint.metadata, recipe=recipe))
-    result = list(evaluate_checkpoint(fp16, work.val, device=CPU, workers=0, notice=told.append))[-1]
+    result = list(evaluate(load_model(fp16, CPU, told.append), batches, workers=0))[-1]
     assert isinstance(result, Result)
     assert len(told) == 1
     assert "fp16" in told[0]

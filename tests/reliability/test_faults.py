@@ -270,7 +270,7 @@ def test_36_a_permuted_label_order_is_refused(trained, zygote, tmp_path):
 
 
 def test_36_fewer_than_five_classes(trained, zygote):
-    result = json.loads(zygote.run("eval", trained, "--json").out)
+    (result,) = json.loads(zygote.run("eval", trained, "--json").out)["results"]
     assert (result["images"], result["top5"]) == (23, 100.0)
 
 
@@ -278,7 +278,7 @@ def test_37_an_unreadable_image_counts_as_wrong(trained, zygote, broken):
     root, _ = broken
     images = sorted((root.parent / "tree" / "val").glob("*/*.jpg"))
     spoil(images[0])
-    result = json.loads(zygote.run("eval", trained, "--data", root, "--json").out)
+    (result,) = json.loads(zygote.run("eval", trained, "--data", root, "--json").out)["results"]
     assert (result["images"], result["unreadable"], result["correct5"]) == (23, 1, 22)
     for path in images[1:3]:
         spoil(path)

@@ -72,9 +72,9 @@ def test_numbers_are_no_classes_of_imagenet_a(tmp_path):
 
 
 def test_another_number_of_images_than_published_is_said(tmp_path):
-    (note,) = open_images("a", folders(tmp_path / "a", [WNIDS[1]], each=2), WNIDS, tmp_path).notes
-    assert "2 images of 1 classes" in note
-    assert "7,500 of 200" in note
+    (note,) = open_images("a", folders(tmp_path / "a", [WNIDS[1]], each=2), WNIDS, tmp_path).caveats
+    assert "2 images in 1 folder" in note
+    assert "7,500 in 200" in note
 
 
 def test_a_model_of_ten_classes_is_measured_on_those(tmp_path):
@@ -84,7 +84,7 @@ def test_a_model_of_ten_classes_is_measured_on_those(tmp_path):
     assert labels(suite) == [(WNIDS[12], 0)] * 3 + [(WNIDS[20], 1)] * 3
     assert suite.outputs == (8, 0)
     assert suite.left_out == 6
-    assert any("6 of 12 images are left out" in note for note in suite.notes)
+    assert any("6 of 12 images left out" in note for note in suite.caveats)
 
 
 def test_imagenetv2_for_a_model_of_ten_classes_has_their_labels(tmp_path):
