@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnetctl.cli import complete, console, early, options
+from resnetctl.cli import complete, console, early, failures, options
 from resnetctl.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def eval_(
     ranks = local_ranks(gpus, cpu_procs, device)
     if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
         raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
-    with joined(world) as group, one_voice(group), tempfile.TemporaryDirectory(prefix="resnetctl-") as scratch:
+    with joined(world) as group, one_voice(group, failures.tell), tempfile.TemporaryDirectory() as scratch:
         if not group.is_first:
             console.configure(quiet=True)
         images = Images(data, Path(scratch), skip_quarantined=skip_quarantined)
