@@ -93,14 +93,6 @@ def test_the_fingerprint_is_that_of_the_pictures_not_of_where_they_lie(tmp_path)
     assert len({first, *found}) == 6
 
 
-def test_no_sample_and_two_of_one_name_are_refused(tmp_path):
-    with pytest.raises(DataError, match="the train split has no images"):
-        build(tmp_path / "x", [])
-    with pytest.raises(DataError, match=r"holds a/\\udcff\\n\[/\]\.jpg twice"):
-        build(tmp_path / "x", [*RECORDS, RECORDS[4]])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_index_is_replaced_as_a_whole_while_another_process_reads_it(tmp_path):
     path = tmp_path / "x"
     old = build(path)
@@ -115,26 +107,6 @@ def test_containers_are_found_beside_the_index_or_where_it_says(tmp_path):
     assert inside.container_path(0) == tmp_path / "images" / "one.tar"
     outside = build(tmp_path / "x", info=replace(INFO, root="/srv/images"))
     assert outside.container_path(1) == Path("/srv/images/two.zip")
-
-
-def test_counts_and_bytes_of_a_builder():
-    builder = IndexBuilder()
-    for record in RECORDS:
-        builder.add(record)
-    assert builder.class_counts(3).tolist() == [3, 2, 0]
-    assert builder.total_bytes() == 650
-    assert list(builder.names_and_labels()) == [(r.name, r.label) for r in RECORDS]
-
-
-def test_a_builder_can_be_divided(tmp_path):
-    builder = IndexBuilder()
-    for record in RECORDS:
-        builder.add(record)
-    first, second = builder.divide(lambda name, label: label == 1)
-    first.write(tmp_path / "first", INFO)
-    second.write(tmp_path / "second", INFO)
-    together = [*Index(tmp_path / "first"), *Index(tmp_path / "second")]
-    assert together == list(build(tmp_path / "x"))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
