@@ -46,6 +46,7 @@ def test_the_presets_are_there_and_valid() -> None:
     assert recipe_names() == [
         "composer-mild",
         "fast",
+        "finetune",
         "goyal",
         "nvidia-250",
         "nvidia-90",

@@ -49,5 +49,5 @@ def test_an_index_of_another_prepare(root: Path) -> None:
     content = json.loads(path.read_text())
     content["fingerprints"]["train"] = "0" * 64
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"is not the index that dataset.json was written with"):
+    with pytest.raises(DataError, match=r"is not the index that dataset\.json was written with"):
         load_dataset(root).train()

@@ -35,7 +35,7 @@ def test_other_archives_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
 )
 def test_folders(tmp_path: Path, files: list[str], why: str) -> None:
     for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jpeg(1))
     message = unrecognised_source(tmp_path, given=True).message
     assert message == f"no supported data set found in {tmp_path}: {why}"
