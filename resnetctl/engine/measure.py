@@ -17,8 +17,12 @@ from resnetctl.engine.models import NamedModel
 from resnetctl.errors import DataError, counted, printable
 from resnetctl.progress import Progress, silent
 from resnetctl.suites import ON_VAL, Chosen
+from resnetctl.suites.factors import read_annotations
 from resnetctl.suites.images import ImageSuite, open_images
 from resnetctl.suites.outcome import Outcome, by_factors, by_real, is_imagenet_val
+from resnetctl.suites.real import read_real
+
+_READERS: dict[str, Callable[[Path], object]] = {"real": read_real, "x": read_annotations}
 
 
 class Images:
@@ -68,6 +72,9 @@ def measure(
     Each rank of `group` looks at its share, and all get all. Raises DataError where a suite is not what it should be,
     has classes that the model does not know, or images of which more than a hundredth cannot be read.
     """
+    for chosen in suites:  # a file that cannot be read is told before anything is measured
+        if chosen.path is not None and chosen.name in _READERS:
+            _READERS[chosen.name](chosen.path)
     val: Outcome | None = None
     for chosen in suites:
         what = f"{printable(model.title)} on {chosen.name if chosen.name not in ON_VAL else 'val'}"

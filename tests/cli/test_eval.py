@@ -64,7 +64,7 @@ def test_the_document(evaluate):
     low, high = result["top1_interval"]
     assert low <= result["top1"] == result["correct1"] / 5 <= high
     assert sum(b["images"] for b in result["calibration"]["bins"]) == 500
-    assert len(result["confusions"]) == 10
+    assert 1 <= len(result["confusions"]) <= 10
     assert "guessing" in result["label_trouble"]
 
 

@@ -68,4 +68,4 @@ def test_weights_of_other_programs_lead_to_ours(cli, option):
 
 
 def test_nothing_is_suggested_that_the_command_does_not_take(cli):
-    assert cli("eval", "--bs", "3").stderr == "error: unknown option --bs\n\nhint: run: resnetctl eval --help\n"
+    assert cli("verify", "--bs", "3").stderr == "error: unknown option --bs\n\nhint: run: resnetctl verify --help\n"

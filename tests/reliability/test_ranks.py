@@ -49,7 +49,7 @@ def whole_two(zygote, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     command = run(zygote, folder, *TWO, "--name", "whole")
     assert command.wait() == 0, command.err
-    assert command.err.count("top-1") == 3  # the first rank alone speaks
+    assert command.err.count("  top-1 ") == 3, command.err  # the first rank alone speaks
     return left(folder / "whole", folder / "trace")
 
 
