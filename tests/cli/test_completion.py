@@ -141,10 +141,8 @@ class Shell:
     def complete(self, typed: str) -> str:
         """The line that `typed` becomes when TAB and then an X is hit, shown by having the shell echo it."""
         # first what clears the line: a shell that is still taking up its terminal may lose the first keys
-        # then: end of line, quote; beginning, the other quote
-        self.child.send(
-            "\x15\x15" + typed + "\tX\x05'\x01echo 'LINE:\r"
-        )  # end of line, quote; beginning, the other quote
+        self.child.send("\x15\x15")
+        self.child.send(typed + "\tX\x05'\x01echo 'LINE:\r")  # end of line, quote; beginning, the other quote
         self.child.expect("\nLINE:(.*?)\r?\n")
         line: str = self.child.match[1].rstrip("\r")
         self.child.expect_exact(PROMPT)
