@@ -30,7 +30,8 @@ class ModelRecipe(Section):
     arch: str = key("resnet50", one_of(*ARCHITECTURES))
     """torchvision's name of the network."""
     weights: str = key("none", not_empty)
-    """Starting weights: "none", "imagenet1k-v1", "imagenet1k-v2" (torchvision's), or a .safetensors or .pth file."""
+    """Starting weights: "none", "imagenet1k-v1", "imagenet1k-v2" (torchvision's), "hf:OWNER/NAME" (timm's, from the
+    Hugging Face Hub), or a .safetensors or .pth file."""
     zero_init_residual: bool = key(True)
     """Start each residual branch's last batch norm at zero, so that every block starts as the identity."""
     blurpool: bool = key(False)
@@ -64,7 +65,7 @@ class DataRecipe(Section):
 
     train_size: int = key(224, between(32, 1024))
     """Final training resolution in pixels."""
-    train_size_start: int = key(0, zero_or(between(32, 1024)))
+    train_size_start: int = key(0, zero_or(between(16, 1024)))
     """Training resolution at the start, in pixels; 0: the same as train_size."""
     train_size_ramp: tuple[float, float] = key(
         (0.73, 0.85), rising(0.0, 1.0, "two fractions of the run, 0 <= start <= end <= 1")

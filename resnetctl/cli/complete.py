@@ -73,6 +73,16 @@ def architectures(incomplete: str) -> Items:
     return _starting(incomplete, [(name, "") for name in ARCHITECTURES])
 
 
+def weights(incomplete: str) -> Items:
+    """Weights that have names; files are the shell's to complete."""
+    items = [
+        ("imagenet1k-v1", "torchvision's first"),
+        ("imagenet1k-v2", "torchvision's better ones"),
+        ("hf:timm/", "of the Hugging Face Hub"),
+    ]
+    return _starting(incomplete, items)
+
+
 def shells(incomplete: str) -> Items:
     """Shells that `resnetctl completion` writes for."""
     return _starting(incomplete, [(shell, "") for shell in SHELLS])

@@ -208,10 +208,14 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
         return [(kind, "", "")]
     is_command = hasattr(target, "params")
     items = target.shell_complete(ctx, begun)
-    if not items and not is_command and (begun.startswith((".", "~")) or "/" in begun):
+    is_weights = getattr(target, "name", None) == "weights"
+    if not items and not is_command and not is_weights and (begun.startswith((".", "~")) or "/" in begun):
         return [("file", "", "")]  # runs and recipes may be given as files too
     if not items and not begun and is_command:
         items = target.shell_complete(ctx, "-")
     commands = getattr(target, "commands", {})
     helps = {name: sub.help for name, sub in commands.items()}  # an item's own help is cut at 45 characters
-    return [("plain", i.value, help.first_sentence(helps.get(i.value) or i.help or "")) for i in items]
+    offers = [("plain", i.value, help.first_sentence(helps.get(i.value) or i.help or "")) for i in items]
+    if is_weights and not begun.startswith("hf:"):  # a file as well as a name
+        offers.append(("file", "", ""))
+    return offers

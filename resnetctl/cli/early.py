@@ -89,7 +89,7 @@ def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = 
     if has_launcher(os.environ) or read_world(os.environ).size > 1:
         return
     for which in names:
-        if which is not None and (which.startswith("imagenet1k-") or which.endswith((".pth", ".pt"))):
+        if which is not None and (which.startswith(("imagenet1k-", "hf:")) or which.endswith((".pth", ".pt"))):
             continue
         path = checkpoint_file(which)
         if path is None:

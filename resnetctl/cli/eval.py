@@ -54,7 +54,10 @@ def eval_(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "--weights", show_default=False, help="Weights besides runs: imagenet1k-v1, imagenet1k-v2, or a file."
+            "--weights",
+            show_default=False,
+            autocompletion=complete.weights,
+            help="Weights besides runs: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file.",
         ),
     ] = None,
     arch: options.WeightsArch = None,

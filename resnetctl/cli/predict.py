@@ -39,7 +39,11 @@ def predict(
     best: options.Best = False,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Instead of a run: imagenet1k-v1, imagenet1k-v2, or a file of weights."),
+        typer.Option(
+            "--weights",
+            autocompletion=complete.weights,
+            help="Instead of a run: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file of weights.",
+        ),
     ] = None,
     arch: options.WeightsArch = None,
     sheet: Annotated[

@@ -33,8 +33,9 @@ def train(
         typer.Option(
             "--weights",
             metavar="NAME|FILE",
-            help="Starting weights: imagenet1k-v1, imagenet1k-v2, or a .safetensors or .pth file; "
-            "without --recipe the recipe is finetune.",
+            autocompletion=complete.weights,
+            help="Starting weights: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a .safetensors or .pth "
+            "file; without --recipe the recipe is finetune.",
         ),
     ] = None,
     settings: options.Set = None,

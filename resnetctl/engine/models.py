@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from resnetctl.data import imagenet
 from resnetctl.engine.device import choose_precision
 from resnetctl.engine.inference import Model, in_use, load_model
 from resnetctl.errors import CheckpointError, DataError, ResnetctlError, printable
+from resnetctl.model import hub
 from resnetctl.model.resnet import build_model
 from resnetctl.model.weights import PUBLISHED, fill, load_weights, read_weights
 from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
@@ -82,7 +83,9 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
     """
     path = Path(which).expanduser() if which is not None else None
     if which is not None and path is not None and is_weights(which):
-        return _published(which, asked) if which in PUBLISHED else _weights(path, asked)
+        if which in PUBLISHED:
+            return _published(which, asked)
+        return _from_hub(which, asked) if which.startswith(hub.PREFIX) else _weights(path, asked)
     if path is not None and path.suffix == ".safetensors":
         return _trained(path, load_file(path), asked)
     if asked.best:
@@ -103,7 +106,7 @@ def is_weights(which: str) -> bool:
     from safetensors import SafetensorError, safe_open
 
     path = Path(which).expanduser()
-    if which in PUBLISHED or path.suffix in _WEIGHTS:
+    if which in PUBLISHED or which.startswith(hub.PREFIX) or path.suffix in _WEIGHTS:
         return True
     if path.suffix != ".safetensors":
         return False
@@ -172,7 +175,20 @@ def _published(weights: str, asked: Asked) -> NamedModel:
     )
 
 
-def _weights(path: Path, asked: Asked) -> NamedModel:
+def _from_hub(weights: str, asked: Asked) -> NamedModel:
+    """timm's weights, with the preprocessing that their repository states."""
+    found = hub.hub_file(weights, asked.arch or _ARCH)
+    while True:
+        try:
+            asked.notice(next(found))
+        except StopIteration as end:
+            path = end.value
+            break
+    preset = [Override(key, value, weights) for key, value in hub.look(path).items()]
+    return replace(_weights(path, asked, preset), name=weights)
+
+
+def _weights(path: Path, asked: Asked, preset: Sequence[Override] = ()) -> NamedModel:
     """A file of weights: ImageNet's classes where it has 1,000 outputs, else the data set's."""
     state = read_weights(path)
     head = state.get("fc.weight")
@@ -189,7 +205,7 @@ def _weights(path: Path, asked: Asked) -> NamedModel:
     network = build_model(ModelRecipe(arch=asked.arch or _ARCH), outputs)
     for text in fill(network, state, path, outputs):
         asked.notice(text)
-    return _plain(str(path), network, [], asked, path=path, classes=classes, class_names=names)
+    return _plain(str(path), network, list(preset), asked, path=path, classes=classes, class_names=names)
 
 
 def _of_the_data_set(path: Path, outputs: int, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,4 +1,5 @@
-"""Weights from outside: torchvision's published ones, safetensors files and `.pth` files, without pickle's dangers."""
+"""Weights from outside: torchvision's published ones, the Hugging Face Hub's, safetensors files and `.pth` files, without
+pickle's dangers."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
+from resnetctl.model.hub import PREFIX, hub_file
 from resnetctl.model.resnet import BlurConv2d
 from resnetctl.progress import silent
 
@@ -33,13 +35,18 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int) -> I
     """Fill `network`, built for `classes`, with `weights`, and tell what is done before it is; "none" leaves it alone.
 
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
-    their name. Anything else is a .safetensors file (ours too: `model.*`) or a .pth / .pt file of tensors. Where the
-    file has another number of classes the last layer stays new, and that is told. Raises ResnetctlError where the
-    weights cannot be had or do not fit.
+    their name; "hf:OWNER/NAME" is timm's file on the Hugging Face Hub. Anything else is a .safetensors file (ours too:
+    `model.*`) or a .pth / .pt file of tensors. Where the file has another number of classes the last layer stays new,
+    and that is told. Raises ResnetctlError where the weights cannot be had or do not fit.
     """
     if weights == "none":
         return
-    path = (yield from _published_file(weights, arch)) if weights in PUBLISHED else Path(weights).expanduser()
+    if weights in PUBLISHED:
+        path = yield from _published_file(weights, arch)
+    elif weights.startswith(PREFIX):
+        path = yield from hub_file(weights, arch)
+    else:
+        path = Path(weights).expanduser()
     yield from fill(network, read_weights(path), path, classes)
 
 
@@ -86,7 +93,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise UsageError(
             f"model.weights = {printable(path)} is neither published weights nor a .safetensors, .pth or .pt file",
-            hint=f"one of none, {', '.join(PUBLISHED)}, or a file",
+            hint=f"one of none, {', '.join(PUBLISHED)}, {PREFIX}OWNER/NAME, or a file",
         )
     if not path.is_file():
         raise UsageError(
@@ -166,11 +173,9 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
         if name in state and state[name].shape != own[name].shape
     ]
     if wrong:
-        seen = _arch_of(state)
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ResnetctlError(
-            f"{printable(path)} does not fit this model: {'; '.join(wrong[:5])}{more}",
-            hint=f"it looks like a {seen}: --arch {seen}" if seen else "resnetctl trains torchvision's ResNets only",
+            f"{printable(path)} does not fit this model: {'; '.join(wrong[:5])}{more}", hint=_what_it_is(state, own)
         )
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
@@ -188,6 +193,15 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
 
 
 _BLOCKS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True, 36): 152}
+
+
+def _what_it_is(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
+    """What `state`, which does not fit a model of tensors `own`, seems to be the weights of."""
+    only = "resnetctl trains torchvision's ResNets only"
+    if "conv1.0.weight" in state:
+        return f"its stem has three convolutions, as that of timm's resnet50d; {only}"
+    seen, asked = _arch_of(state), _arch_of(own)
+    return f"it looks like a {seen}: --arch {seen}" if seen and seen != asked else only
 
 
 def _arch_of(state: Mapping[str, torch.Tensor]) -> str | None:

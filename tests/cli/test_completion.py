@@ -119,6 +119,16 @@ def test_a_path_in_place_of_a_name_is_left_to_the_shell(ask):
     assert ask("fish", "train", "--recipe", "my") == []
 
 
+def test_weights_are_names_or_files(ask):
+    for command in ("train", "eval", "predict"):
+        offers = ask("fish", command, "--weights", "")
+        assert values(offers) == ["imagenet1k-v1", "imagenet1k-v2", "hf:timm/"]
+        assert offers[-1] == ["file", "", ""]
+    assert ask("fish", "train", "--weights", "start") == [["file", "", ""]]
+    assert values(ask("fish", "train", "--weights", "hf:")) == ["hf:timm/"]
+    assert ask("fish", "train", "--weights", "hf:timm/resnet50.a1_in1k") == []
+
+
 def test_nonsense_on_the_line_offers_nothing(ask):
     assert ask("fish", "nonsense", "") == []
     assert ask("fish", "train", "--nonsense", "--recipe", "nonsense") == []
