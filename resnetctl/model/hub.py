@@ -50,7 +50,7 @@ def look(path: Path) -> dict[str, Any]:
     timm's rule: the shorter side is resized to floor(size / crop_pct).
     """
     config = path.parent / _CONFIG
-    given = _read(config).get("pretrained_cfg") if config.is_file() else None
+    given: Any = _read(config).get("pretrained_cfg")
     try:
         size = int(given["input_size"][-1])
         return {
@@ -146,13 +146,13 @@ def _check_architecture(weights: str, config: dict[str, Any], arch: str) -> None
     if theirs in ARCHITECTURES:
         raise UsageError(f"{printable(weights)} is a {theirs}, not a {arch}", hint=f"--arch {theirs}")
     raise UsageError(
-        f"{printable(weights)} is a {printable(theirs)}, not torchvision's {arch}: its stem, shortcuts or widths differ",
+        f"{printable(weights)} is a {printable(theirs)}, not torchvision's {arch}: stem, shortcuts or widths differ",
         hint=f"resnetctl trains torchvision's ResNets only, such as {_EXAMPLE}",
     )
 
 
 def _check_content(path: Path) -> None:
-    """Hold a large file against its sha256, which the Hub's cache names it by; raise ResnetctlError where it differs."""
+    """Hold a large file against the sha256 that the cache names it by; raise ResnetctlError where it differs."""
     blob = path.resolve()
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
         return

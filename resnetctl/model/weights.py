@@ -1,5 +1,4 @@
-"""Weights from outside: torchvision's published ones, the Hugging Face Hub's, safetensors files and `.pth` files, without
-pickle's dangers."""
+"""Weights from outside: torchvision's published ones, the Hugging Face Hub's, and files, without pickle's dangers."""
 
 from __future__ import annotations
 
