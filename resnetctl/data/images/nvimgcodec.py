@@ -46,9 +46,14 @@ def is_installed() -> bool:
 
 def version() -> str:
     """The version that is installed."""
-    from nvidia import nvimgcodec as codec
+    return str(_module().__version__)
 
-    return str(codec.__version__)
+
+@cache
+def _module() -> Any:
+    with _no_stderr():  # it complains of each accelerator library that is not installed, at any verbosity
+        from nvidia import nvimgcodec
+    return nvimgcodec
 
 
 def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, int]) -> torch.Tensor | None:
@@ -77,9 +82,8 @@ def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, 
 @cache
 def _codec(process: int) -> tuple[Any, Any, Any]:
     """(module, decoder, parameters) of this process: a decoder does not survive a fork."""
-    with _no_stderr():  # it complains of each accelerator library that is not installed, at any verbosity
-        from nvidia import nvimgcodec as codec
-
+    codec = _module()
+    with _no_stderr():  # again
         decoder = codec.Decoder(
             device_id=codec.NVIMGCODEC_DEVICE_CPU_ONLY,
             max_num_cpu_threads=1,  # the loader's workers are the parallelism

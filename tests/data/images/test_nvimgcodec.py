@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -91,3 +93,10 @@ def test_one_that_is_not_there(monkeypatch):
         assert nvimgcodec.why_not() == "it is not installed"
     finally:
         nvimgcodec.why_not.cache_clear()
+
+
+@installed
+def test_it_says_nothing_on_the_terminal():
+    program = "from resnetctl.data.images import nvimgcodec; assert nvimgcodec.why_not() is None"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout + told.stderr == ""
