@@ -38,6 +38,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def _file_mode() -> int:
+    """0644 less the umask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o644 & ~umask
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[int]:
     """Yield the descriptor of a temporary file in `path`'s folder; on leaving, sync it and rename it to `path`.
@@ -47,9 +54,7 @@ def atomic_file(path: Path) -> Iterator[int]:
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
     temp = Path(name)
     try:
-        umask = os.umask(0)
-        os.umask(umask)
-        os.fchmod(fd, 0o644 & ~umask)
+        os.fchmod(fd, _file_mode())
         yield fd
         os.fsync(fd)
         os.close(fd)
@@ -74,6 +79,35 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, all or nothing."""
     with atomic_file(path) as fd:
         write_all(fd, data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a path at which to make a file or a folder, for those that want a path; on leaving, it becomes `path`.
+
+    It has the same name, in a temporary folder beside `path`. What was there before is replaced, a folder with all that
+    it held. On any exception nothing has changed. Files get mode 0644 less the umask.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent) as scratch:
+        made, before = Path(scratch) / path.name, Path(scratch) / "before"
+        yield made
+        for part in (made, *made.rglob("*")):
+            fd = os.open(part, os.O_RDONLY)
+            try:
+                if part.is_file():
+                    os.fchmod(fd, _file_mode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        if path.is_dir():
+            path.rename(before)
+        try:
+            made.replace(path)
+        except OSError:
+            if before.is_dir():
+                before.rename(path)
+            raise
+        fsync_folder(path.parent)
 
 
 def sweep_temporary_files(folder: Path) -> None:

@@ -13,6 +13,7 @@ from resnetctl.cli import (
     completion,
     console,
     eval,
+    export,
     failures,
     help,
     info,
@@ -49,6 +50,7 @@ app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
 app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
 app.command("eval", rich_help_panel="Results")(eval.eval_)
 app.command("predict", rich_help_panel="Results")(predict.predict)
+app.command("export", rich_help_panel="Results")(export.export)
 app.add_typer(runs.app, name="runs", rich_help_panel="Results")
 app.command("plan", rich_help_panel="This machine")(plan.plan)
 app.command("bench", rich_help_panel="This machine")(bench.bench)

@@ -51,6 +51,7 @@ def eval_(
         ),
     ] = None,
     best: options.Best = False,
+    raw: options.Raw = False,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,6 +153,7 @@ def eval_(
             classes=lambda: (images.val.info.classes, images.val.info.class_names),
             arch=arch,
             best=best,
+            raw=raw,
             size=size,
             overrides=tuple(overrides),
             notice=console.notice,

@@ -57,7 +57,7 @@ def _warn(lines: Sequence[Line]) -> None:
         wrong = trouble(outcome)
         if wrong:
             console.warn(f"{what}: {wrong}")
-        if model.recipe.published and model.path and outcome.suite == "val":
+        if model.recipe.published and model.metadata and outcome.suite == "val":
             console.notice(f"{what}: its recipe {model.recipe.name} is published with {model.recipe.published}")
 
 
@@ -182,6 +182,7 @@ def _document(line: Line) -> dict[str, Any]:
         "model": model.name,
         "checkpoint": str(model.path) if model.path else None,
         "step": model.step,
+        "weights": model.weights,
         "suite": o.suite,
         "images": o.images,
         "correct1": o.correct1,

@@ -109,6 +109,9 @@ Workers = Annotated[
 Best = Annotated[
     bool, typer.Option("--best", help="Of a run, take the checkpoint with the highest top-1 instead of the newest.")
 ]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Of a run, take the weights themselves instead of their moving average.")
+]
 WeightsArch = Annotated[
     str | None,
     typer.Option(

@@ -37,6 +37,7 @@ def predict(
         ),
     ] = None,
     best: options.Best = False,
+    raw: options.Raw = False,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +78,7 @@ def predict(
             from resnetctl.suites.sheet import check_sheet
 
             check_sheet(sheet)
-        model = _model(run, weights, data, runs=runs, device=device, arch=arch, best=best)
+        model = _model(run, weights, data, runs=runs, device=device, arch=arch, best=best, raw=raw)
         predictions = _predict(model, list(files), workers)
         if sheet is not None:
             _draw(sheet, predictions, files, model)

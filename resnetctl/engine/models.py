@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,12 +15,14 @@ from resnetctl.engine.device import choose_precision
 from resnetctl.engine.inference import Model, in_use, load_model
 from resnetctl.errors import CheckpointError, DataError, ResnetctlError, printable
 from resnetctl.model import hub
+from resnetctl.model.description import ModelDescription, description_in
 from resnetctl.model.resnet import build_model
 from resnetctl.model.weights import PUBLISHED, fill, load_weights, read_weights
 from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_file
 from resnetctl.runs.commits import METADATA_KEY
 from resnetctl.runs.inventory import find
+from resnetctl.runs.metadata import Metadata
 
 Notice = Callable[[str], None]
 
@@ -50,11 +52,18 @@ class NamedModel:
     """Top-1 and top-5 on ImageNet's val images in percent, as its publisher states them."""
     changed: bool = False
     """Whether it looks at images in another way than it was made or published with."""
+    metadata: Metadata | None = None
+    """What the checkpoint of a run says."""
+    description: ModelDescription | None = None
+    """What an exported file says."""
+    weights: Literal["trained", "average", "raw"] = "trained"
+    """Of a run with a moving average of its weights: that, or the weights themselves."""
 
     @property
     def title(self) -> str:
-        """The name, and of a run which checkpoint."""
-        return self.name if self.step is None else f"{self.name}, step {self.step:,}"
+        """The name, and of a run which checkpoint and which of its weights."""
+        step = "" if self.step is None else f", step {self.step:,}"
+        return self.name + step + ", raw" * (self.weights == "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,8 @@ class Asked:
     """The network of weights (None: resnet50); a checkpoint says its own."""
     best: bool = False
     """Of a run, the checkpoint with the highest top-1 instead of the newest."""
+    raw: bool = False
+    """Of a run, the weights themselves instead of their moving average."""
     size: int | None = None
     """Pixels of the crop that is looked at; what is resized before keeps its proportion to it. None: the recipe's."""
     overrides: tuple[Override, ...] = ()
@@ -133,16 +144,21 @@ def _trained(path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
     recipe = _as_asked(metadata.recipe, asked)
     changed = Checkpoint(checkpoint.tensors, replace(metadata, recipe=recipe))
     in_a_run = path.parent.name == "checkpoints"
+    averaged = bool(checkpoint.part("ema"))
+    if asked.raw and not averaged:
+        asked.notice(f"{printable(path)} has no moving average: --raw changes nothing")
     return NamedModel(
         name=path.resolve().parent.parent.name if in_a_run else path.name,
         path=path,
-        model=load_model(changed, asked.device, asked.notice),
+        model=load_model(changed, asked.device, asked.notice, raw=asked.raw),
         recipe=recipe,
         classes=metadata.classes,
         class_names=metadata.class_names,
         step=metadata.step,
         val_fingerprint=metadata.data.val,
         changed=recipe.data != metadata.recipe.data,
+        metadata=metadata,
+        weights=("raw" if asked.raw else "average") if averaged else "trained",
     )
 
 
@@ -188,8 +204,37 @@ def _from_hub(weights: str, asked: Asked) -> NamedModel:
     return replace(_weights(path, asked, preset), name=weights)
 
 
+def _exported(path: Path, said: ModelDescription, asked: Asked) -> NamedModel:
+    """A file that describes its model."""
+    state = read_weights(path)
+    outputs = len(said.classes)
+    if "fc.weight" in state and len(state["fc.weight"]) != outputs:
+        raise ResnetctlError(
+            f"{printable(path)} has {len(state['fc.weight']):,} outputs and names {outputs:,} classes",
+            hint="it was changed since it was exported: export the run again",
+        )
+    network = build_model(said.model, outputs)
+    for text in fill(network, state, path, outputs):
+        asked.notice(text)
+    values = {
+        "model.arch": said.arch,
+        "model.blurpool": said.blurpool,
+        "model.blurpool_max": said.blurpool_max,
+        "data.val_resize": said.preprocessing.resize,
+        "data.val_size": said.preprocessing.crop,
+        "data.interpolation": said.preprocessing.interpolation,
+        "data.mean": said.preprocessing.mean,
+        "data.std": said.preprocessing.std,
+    }
+    preset = [Override(key, value, path.name) for key, value in values.items()]
+    names = {"classes": said.classes, "class_names": said.class_names}
+    return _plain(str(path), network, preset, asked, path=path, description=said, **names)
+
+
 def _weights(path: Path, asked: Asked, preset: Sequence[Override] = ()) -> NamedModel:
-    """A file of weights: ImageNet's classes where it has 1,000 outputs, else the data set's."""
+    """A file of weights: as it says itself, or for ImageNet's classes where it has 1,000 outputs, or the data set's."""
+    if (said := description_in(path)) is not None:
+        return _exported(path, said, asked)
     state = read_weights(path)
     head = state.get("fc.weight")
     if head is None or head.dim() != 2:

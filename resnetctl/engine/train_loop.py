@@ -89,8 +89,8 @@ class _TrainLoop:
             yield Notice(text=text)
         if self.setup.start is None:
             model = self.recipe.model
-            classes = len(self.setup.train.info.classes)
-            for text in load_weights(self.trainer.model, model.weights, model.arch, classes):
+            classes = self.setup.train.info.classes
+            for text in load_weights(self.trainer.model, model.weights, model.arch, len(classes), classes):
                 yield Notice(text=text)
             self.trainer.update_average(0.0)
         else:

@@ -7,14 +7,16 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
+from resnetctl.model.description import description_in
 from resnetctl.model.hub import PREFIX, hub_file
 from resnetctl.model.resnet import BlurConv2d
 from resnetctl.progress import silent
@@ -30,13 +32,13 @@ _OFFLINE_HINT = (
 )
 
 
-def load_weights(network: nn.Module, weights: str, arch: str, classes: int) -> Iterator[str]:
+def load_weights(network: nn.Module, weights: str, arch: str, classes: int, names: Sequence[str] = ()) -> Iterator[str]:
     """Fill `network`, built for `classes`, with `weights`, and tell what is done before it is; "none" leaves it alone.
 
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
     their name; "hf:OWNER/NAME" is timm's file on the Hugging Face Hub. Anything else is a .safetensors file (ours too:
     `model.*`) or a .pth / .pt file of tensors. Where the file has another number of classes the last layer stays new,
-    and that is told. Raises ResnetctlError where the weights cannot be had or do not fit.
+    and that is told; where it names its classes, they are compared with `names`. Raises ResnetctlError where the weights cannot be had or do not fit.
     """
     if weights == "none":
         return
@@ -46,7 +48,7 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int) -> I
         path = yield from hub_file(weights, arch)
     else:
         path = Path(weights).expanduser()
-    yield from fill(network, read_weights(path), path, classes)
+    yield from fill(network, read_weights(path), path, classes, names)
 
 
 # --- published weights ----------------------------------------------------------------------------------------------
@@ -112,6 +114,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         state = load(path.read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ResnetctlError(f"{printable(path)} is not a safetensors file, or damaged: {printable(error)}") from None
+    # BlurPool's constant kernels stand in exported files, so that no other program takes the network for a plain one
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(".blur")}
     for part in ("ema.", "model."):  # a checkpoint of ours: the average is what was measured
         ours = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
         if ours:
@@ -148,9 +152,14 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int) -> Iterator[str]:
-    """Copy `state` into `network`; another number of classes leaves the last layer new. Raises if it does not fit."""
-    state = dict(state)
+def fill(
+    network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int, names: Sequence[str] = ()
+) -> Iterator[str]:
+    """Copy `state`, read from `path`, into `network`; raises ResnetctlError where it does not fit.
+
+    Another number of classes, or others than `names` (empty: any), leave the last layer new.
+    """
+    state, (has_blur_weights, known) = dict(state), _said_by(path)
     head = state.get("fc.weight")
     own = network.state_dict()
     if (
@@ -161,6 +170,8 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
     ):
         yield f"the last layer is new: {printable(path.name)} has {head.shape[0]:,} classes, the data set {classes:,}"
         state["fc.weight"], state["fc.bias"] = own["fc.weight"], own["fc.bias"]
+    elif head is not None and "fc.bias" in state and names and len(known) == len(head) and known != tuple(names):
+        yield from _other_classes(state, own, path, known, names)
     for name, tensor in own.items():
         if name.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 do not count batches
             state.setdefault(name, tensor)
@@ -184,7 +195,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, clas
         )
     network.load_state_dict(state)
     has_blur = any(isinstance(module, BlurConv2d) for module in network.modules())
-    if has_blur != _trained_with_blur(path):
+    if has_blur != has_blur_weights:
         yield (
             f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, the model is built "
             f"{'with' if has_blur else 'without'} it; for the other: --set model.blurpool={str(not has_blur).lower()}"
@@ -214,14 +225,44 @@ def _shape(tensor: torch.Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "one number"
 
 
-def _trained_with_blur(path: Path) -> bool:
-    """Whether `path` is a checkpoint of ours whose recipe has BlurPool; a file that does not say has not."""
+def _other_classes(
+    state: dict[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    path: Path,
+    known: Sequence[str],
+    names: Sequence[str],
+) -> Iterator[str]:
+    """Make a last layer for the classes `known` one for `names`, as many and others, or the same in another order."""
+    if set(known) == set(names):
+        place = {name: n for n, name in enumerate(known)}
+        order = torch.tensor([place[name] for name in names])
+        yield f"{printable(path.name)} has the classes in another order: its last layer is put into the data set's"
+        state["fc.weight"], state["fc.bias"] = state["fc.weight"][order], state["fc.bias"][order]
+    else:
+        strange = next(name for name in names if name not in set(known))
+        yield (
+            f"the last layer is new: {printable(path.name)} has {len(known):,} other classes than the data set, "
+            f"without {printable(strange)}"
+        )
+        state["fc.weight"], state["fc.bias"] = own["fc.weight"], own["fc.bias"]
+
+
+class _Said(NamedTuple):
+    blurpool: bool = False
+    classes: tuple[str, ...] = ()
+
+
+def _said_by(path: Path) -> _Said:
+    """What an exported file or a checkpoint of ours says of itself; a file that says nothing has no BlurPool."""
+    if (said := description_in(path)) is not None:
+        return _Said(said.blurpool, said.classes)
     if path.suffix != ".safetensors":
-        return False
-    from safetensors import safe_open
+        return _Said()
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["resnetctl"])["recipe"]["model"]["blurpool"] is True
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+            document = json.loads((file.metadata() or {})["resnetctl"])
+        return _Said(document["recipe"]["model"]["blurpool"] is True, tuple(map(str, document["classes"])))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _Said()

@@ -1,0 +1,92 @@
+"""Exported models, opened as their users open them: each by its own runtime, without our networks where it has them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from resnetctl.model.description import ModelDescription
+from resnetctl.model.export import INPUT, OUTPUT
+from resnetctl.model.resnet import build_model
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An exported model that answers."""
+
+    runtime: str
+    """What opened it, with its version."""
+    logits: Callable[[torch.Tensor], torch.Tensor]
+    """`[B, 3, H, W]` normalised float32, or uint8 where the file says so, to `[B, C] float32`."""
+
+
+def open_exported(kind: str, path: Path, description: ModelDescription) -> Opened:
+    """The exported model at `path`, of the same kinds as in `engine.export`."""
+    match kind:
+        case "safetensors":
+            return _weights(path, description)
+        case "timm":
+            return _timm(path)
+        case "onnx":
+            return _onnx(path)
+        case "torch-export":
+            return _program(path)
+    raise AssertionError(kind)
+
+
+def _weights(path: Path, description: ModelDescription) -> Opened:
+    import torchvision
+    from safetensors.torch import load_file
+
+    tensors, classes = load_file(path), len(description.classes)
+    if description.network == description.arch:
+        network, runtime = getattr(torchvision.models, description.arch)(num_classes=classes), "torchvision"
+    else:  # which torchvision does not have
+        network, runtime = build_model(description.model, classes), "resnetctl on torchvision"
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".blur")}
+    network.load_state_dict(tensors, strict=True)
+    return Opened(f"{runtime} {torchvision.__version__}", _asked(network))
+
+
+def _timm(path: Path) -> Opened:
+    import timm
+
+    return Opened(f"timm {timm.__version__}", _asked(timm.create_model(f"local-dir:{path}", pretrained=True)))
+
+
+def _program(path: Path) -> Opened:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = torch.export.load(path).module()
+    return Opened(f"torch.export {torch.__version__}", _asked(network, in_training_mode=False))
+
+
+def _asked(network: nn.Module, *, in_training_mode: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:
+    if in_training_mode:  # a program has been evaluated for good, and refuses eval()
+        network.eval()
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = network(images)
+        return found
+
+    return logits
+
+
+def _onnx(path: Path) -> Opened:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        return torch.from_numpy(found)
+
+    return Opened(f"onnxruntime {onnxruntime.__version__}", logits)
