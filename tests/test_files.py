@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resnetctl.errors import ResnetctlError
-from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all, write_atomically
+from resnetctl.files import atomic_file, folder_lock, staged, sweep_temporary_files, write_all, write_atomically
 from tests.moments import kill_before
 from tests.process import start
 
@@ -44,6 +44,66 @@ def test_an_exception_leaves_what_was_there(old, error, tmp_path):
     assert names(tmp_path) == ([] if old is None else ["file"])
     if old is not None:
         assert path.read_bytes() == old
+
+
+def made(path: Path, folder: bool) -> None:
+    """A file, or a folder with one."""
+    if folder:
+        path.mkdir()
+    (path / "inside" if folder else path).write_text("new")
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_what_was_made_aside_takes_its_place(old, folder, tmp_path):
+    path = tmp_path / "it"
+    if old:
+        made(path, folder)
+        (path / "older" if folder else path).write_text("old")
+    with staged(path) as aside:
+        assert (aside.name, aside.exists()) == ("it", False)
+        made(aside, folder)
+        (aside / "inside" if folder else aside).chmod(0o600)
+        assert path.exists() == old
+    assert names(tmp_path) == ["it"]
+    assert (names(path) if folder else path.read_text()) == (["inside"] if folder else "new")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (path / "inside" if folder else path).stat().st_mode & 0o777 == 0o644 & ~umask
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_fails_aside_changes_nothing(folder, tmp_path):
+    path = tmp_path / "it"
+    made(path, folder)
+
+    def fail() -> None:
+        with staged(path) as aside:
+            made(aside, folder)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(tmp_path) == ["it"]
+    assert (path / "inside" if folder else path).read_text() == "new"
+
+
+def test_a_folder_comes_back_where_its_place_cannot_be_taken(tmp_path, monkeypatch):
+    path = tmp_path / "it"
+    made(path, True)
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    def fail() -> None:
+        with staged(path) as aside:
+            aside.mkdir()
+            monkeypatch.setattr(Path, "replace", full)
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert names(tmp_path) == ["it"]
+    assert names(path) == ["inside"]
 
 
 def test_nobody_sees_half_a_file(tmp_path):

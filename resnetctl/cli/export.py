@@ -64,10 +64,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     best: options.Best = False,
     raw: options.Raw = False,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", help="Instead of a run: imagenet1k-v1, imagenet1k-v2, or a file of weights."),
-    ] = None,
+    weights: options.Weights = None,
     arch: options.WeightsArch = None,
     from_pixels: Annotated[
         bool,

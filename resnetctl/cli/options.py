@@ -112,6 +112,16 @@ Best = Annotated[
 Raw = Annotated[
     bool, typer.Option("--raw", help="Of a run, take the weights themselves instead of their moving average.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME|FILE",
+        autocompletion=complete.weights,
+        show_default=False,
+        help="Instead of a run: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file of weights.",
+    ),
+]
 WeightsArch = Annotated[
     str | None,
     typer.Option(

@@ -38,14 +38,7 @@ def predict(
     ] = None,
     best: options.Best = False,
     raw: options.Raw = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            autocompletion=complete.weights,
-            help="Instead of a run: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file of weights.",
-        ),
-    ] = None,
+    weights: options.Weights = None,
     arch: options.WeightsArch = None,
     sheet: Annotated[
         Path | None,

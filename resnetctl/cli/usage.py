@@ -11,6 +11,7 @@ _WORDS = (
     (r"^No such command ", "unknown command "),
     (r"^No such option: ", "unknown option "),
     (r"^Got unexpected extra argument(?:s|\(s\))? \((.*)\)$", r"unexpected argument '\1'"),
+    (r"^Invalid value for '([^ ]*?)' / '[^ ]*?': ", r"\1: "),
     (r"^Invalid value for '(.*?)': ", r"\1: "),
     (r"^Invalid value for '(.*?)' \(env var: '(.*?)'\): ", r"\1 (\2): "),
     (r"^Missing (argument|option) '(.*)'$", r"missing \1 \2"),

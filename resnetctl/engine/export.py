@@ -16,7 +16,7 @@ from resnetctl.data.index import Index
 from resnetctl.engine.measure import outputs_for
 from resnetctl.engine.model_card import model_card
 from resnetctl.engine.models import NamedModel
-from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
+from resnetctl.errors import DataError, ResnetctlError, UsageError, printable, some
 from resnetctl.files import staged
 from resnetctl.model.description import Measured, ModelDescription, Preprocessing
 from resnetctl.model.export import FromPixels, write_onnx, write_program, write_safetensors
@@ -236,8 +236,8 @@ def compare(
     # written so that a NaN is no equality
     if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())) or check.correct != check.correct_exported:
         raise ResnetctlError(
-            f"{opened.runtime} computes other outputs from the exported model: they differ by up to {difference:.2g}, and "
-            f"the first class is the same for {check.same_top1:,} of {counted(total, 'image')}; nothing was written",
+            f"{opened.runtime} computes other outputs from the exported model: they differ by up to {difference:.2g}, "
+            f"and the first class is the same for {check.same_top1:,} of {total:,} images; nothing was written",
             hint="this is a bug of resnetctl or of that runtime: try another version of it, or another --format",
         )
     return check

@@ -52,8 +52,8 @@ def write_safetensors(network: nn.Module, description: ModelDescription, path: P
     """The weights under torchvision's names."""
     from safetensors.torch import save_file
 
-    # "format" is what Hugging Face's readers ask for
-    save_file(exported_tensors(network), path, {"format": "pt", KEY: description.to_text()})
+    # one entry: several stand in a random order, and the same model would give other bytes each time
+    save_file(exported_tensors(network), path, {KEY: description.to_text()})
 
 
 def write_program(network: nn.Module, description: ModelDescription, path: Path) -> None:

@@ -38,7 +38,8 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int, name
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
     their name; "hf:OWNER/NAME" is timm's file on the Hugging Face Hub. Anything else is a .safetensors file (ours too:
     `model.*`) or a .pth / .pt file of tensors. Where the file has another number of classes the last layer stays new,
-    and that is told; where it names its classes, they are compared with `names`. Raises ResnetctlError where the weights cannot be had or do not fit.
+    and that is told; where it names its classes, they are compared with `names`. Raises ResnetctlError where the
+    weights cannot be had or do not fit.
     """
     if weights == "none":
         return
@@ -263,6 +264,6 @@ def _said_by(path: Path) -> _Said:
     try:
         with safe_open(path, "pt") as file:
             document = json.loads((file.metadata() or {})["resnetctl"])
-        return _Said(document["recipe"]["model"]["blurpool"] is True, tuple(map(str, document["classes"])))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _Said(document["recipe"]["model"]["blurpool"] is True, tuple(map(str, document.get("classes", ()))))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _Said()

@@ -76,6 +76,7 @@ def test_values(ask):
     assert values(ask("fish", "train", "--arch", "resnet1")) == ["resnet18", "resnet101", "resnet152"]
     assert {"auto", "cpu", "cuda"} <= set(values(ask("fish", "train", "--device", "")))
     assert values(ask("fish", "train", "--set", "checkpoint.every_s")) == ["checkpoint.every_steps="]
+    assert values(ask("fish", "export", "--format", "")) == ["safetensors", "timm", "onnx", "torch-export"]
     assert values(ask("fish", "train", "--set", "train.compile=")) == [
         f"train.compile={v}" for v in ("auto", "on", "off")
     ]
@@ -120,7 +121,7 @@ def test_a_path_in_place_of_a_name_is_left_to_the_shell(ask):
 
 
 def test_weights_are_names_or_files(ask):
-    for command in ("train", "eval", "predict"):
+    for command in ("train", "eval", "predict", "export"):
         offers = ask("fish", command, "--weights", "")
         assert values(offers) == ["imagenet1k-v1", "imagenet1k-v2", "hf:timm/"]
         assert offers[-1] == ["file", "", ""]

@@ -18,6 +18,7 @@ import pytest
         (["completion"], "missing argument SHELL", "resnetctl completion --help"),
         (["info", "what"], "unexpected argument 'what'", "resnetctl info --help"),
         (["train", "--workers", "-1"], "--workers: -1 is too small: at least 0", "resnetctl train --help"),
+        (["export", "-f", "onxn"], "--format: 'onxn' is not one of 'safetensors'", "resnetctl export --help"),
         (["\x1b[31mred"], "unknown command", "resnetctl --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,10 +1,12 @@
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from resnetctl.errors import ResnetctlError, UsageError
+from resnetctl.model.export import exported_tensors, write_safetensors
 from resnetctl.model.resnet import build_model
 from resnetctl.model.weights import load_weights
 from resnetctl.recipe import ModelRecipe
+from tests.model.test_description import DESCRIPTION
 
 
 def network(classes: int = 6, seed: int = 0, **changes: bool) -> torch.nn.Module:
@@ -289,3 +293,56 @@ def test_a_model_with_blurpool_says_when_the_weights_had_none(tmp_path: Path) ->
     assert load(network(blurpool=True), tmp_path / "ours.safetensors") == []
     assert "with BlurPool" in load(network(), tmp_path / "ours.safetensors")[0]
     assert load(network(), tmp_path / "plain.safetensors") == []
+
+
+def test_the_kernels_of_an_exported_file_are_no_weights(tmp_path: Path) -> None:
+    theirs = network(seed=4, blurpool=True, blurpool_max=True)
+    save_file(exported_tensors(theirs), tmp_path / "w.safetensors")
+    assert any(name.endswith(".blur") for name in exported_tensors(theirs))
+    ours = network(blurpool=True, blurpool_max=True)
+    load(ours, tmp_path / "w.safetensors")
+    assert same(ours, theirs)
+
+
+# --- files that name their classes ----------------------------------------------------------------------------------
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fly")
+
+
+def named(path: Path, classes: tuple[str, ...], kind: str) -> torch.nn.Module:
+    """A network's weights at `path` as an exported file or a checkpoint, for `classes`."""
+    theirs, description = network(seed=4), replace(DESCRIPTION, classes=classes, class_names=classes)
+    if kind == "exported":
+        write_safetensors(theirs, description, path)
+    else:
+        meta = json.dumps({"recipe": {"model": {"blurpool": False}}, "classes": classes})
+        save_file({f"model.{k}": t for k, t in theirs.state_dict().items()}, path, {"resnetctl": meta})
+    return theirs
+
+
+@pytest.mark.parametrize("kind", ["exported", "checkpoint"])
+def test_the_same_classes_keep_the_last_layer(kind: str, tmp_path: Path) -> None:
+    theirs, ours = named(tmp_path / "w.safetensors", NAMES, kind), network()
+    assert list(load_weights(ours, str(tmp_path / "w.safetensors"), "resnet18", 6, NAMES)) == []
+    assert same(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["exported", "checkpoint"])
+def test_as_many_other_classes_leave_the_last_layer_new(kind: str, tmp_path: Path) -> None:
+    theirs, ours = named(tmp_path / "w.safetensors", (*NAMES[:5], "[red]"), kind), network()
+    (said,) = load_weights(ours, str(tmp_path / "w.safetensors"), "resnet18", 6, NAMES)
+    assert said == "the last layer is new: w.safetensors has 6 other classes than the data set, without fly"
+    assert same(ours, theirs, but="fc.")
+    assert torch.equal(ours.fc.weight, network().fc.weight)
+
+
+@pytest.mark.parametrize("kind", ["exported", "checkpoint"])
+def test_the_same_classes_in_another_order_put_the_last_layer_into_ours(kind: str, tmp_path: Path) -> None:
+    order = (3, 0, 5, 1, 2, 4)
+    theirs = named(tmp_path / "w.safetensors", tuple(NAMES[i] for i in order), kind)
+    ours = network()
+    (said,) = load_weights(ours, str(tmp_path / "w.safetensors"), "resnet18", 6, NAMES)
+    assert "in another order" in said
+    for output, i in enumerate(order):
+        assert torch.equal(ours.fc.weight[i], theirs.fc.weight[output])
+        assert torch.equal(ours.fc.bias[i], theirs.fc.bias[output])
