@@ -16,7 +16,19 @@ PACKAGE = Path(resnetctl.__file__).parent
 HEAVY = ("torch", "torchvision", "numpy", "safetensors", "PIL", "matplotlib", "onnx", "pyarrow")
 
 # Each part of the package and the parts it may import, at module level and inside functions alike.
-BASE = {"cgroups", "errors", "files", "progress", "units", "hardware", "parallel", "download", "typed_json"}
+BASE = {
+    "cgroups",
+    "container",
+    "errors",
+    "files",
+    "progress",
+    "units",
+    "hardware",
+    "parallel",
+    "download",
+    "typed_json",
+    "unused_gpu",
+}
 RECIPE = {"recipe", "recipe_fields", "recipe_published", "recipe_text", "recipe_values"}
 BELOW_ENGINE = BASE | RECIPE | {"distributed", "model", "data", "runs"}
 ALLOWED = {
@@ -27,6 +39,8 @@ ALLOWED = {
     "units": set(),
     "files": {"errors"},
     "cgroups": set(),
+    "container": set(),
+    "unused_gpu": {"cgroups", "container"},
     "hardware": {"cgroups", "errors", "files"},
     "typed_json": {"errors"},
     "parallel": {"errors"},
@@ -49,6 +63,8 @@ ALLOWED = {
 DATA_ROOMS = ("archives", "imagenet", "images", "sources", "batches", "copies")
 LIGHT = {
     "cgroups",
+    "container",
+    "unused_gpu",
     "__init__",
     "__main__",
     "cli",

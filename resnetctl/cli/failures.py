@@ -5,6 +5,7 @@ import os
 import sys
 
 from resnetctl.cli import console
+from resnetctl.container import in_container
 from resnetctl.errors import EXIT_FAILURE, Interrupted, ResnetctlError, printable
 
 
@@ -40,11 +41,16 @@ def _explained(error: BaseException) -> ResnetctlError | None:
     return _os_error(error) if isinstance(error, OSError) else None
 
 
+_PERMISSIONS = "change the permissions, or choose another place with --data or --runs"
+_PERMISSIONS_IN_CONTAINER = (
+    "make the folders before Docker does (mkdir -p data runs), and run the container as their owner: "
+    'docker run --user "$(id -u):$(id -g)" …'
+)
 _OS_HINTS = {
     errno.ENOSPC: "free some space there, or choose another place with --data or --runs",
     errno.EDQUOT: "free some of your quota, or choose another place with --data or --runs",
-    errno.EACCES: "change the permissions, or choose another place with --data or --runs",
-    errno.EPERM: "change the permissions, or choose another place with --data or --runs",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
     errno.EROFS: "that file system is read-only: choose another place with --data or --runs",
 }
 
@@ -56,7 +62,10 @@ def _os_error(error: OSError) -> ResnetctlError | None:
     if error.errno not in _OS_HINTS:
         return None
     where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=_OS_HINTS[error.errno])
+    hint = _OS_HINTS[error.errno]
+    if hint == _PERMISSIONS and in_container():
+        hint = _PERMISSIONS_IN_CONTAINER
+    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=hint)
 
 
 def _discard_stdout() -> None:

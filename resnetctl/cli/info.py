@@ -106,6 +106,10 @@ def _accelerator(device: dict[str, Any]) -> str:
 
 
 def _why_none(versions: dict[str, str | None]) -> str:
+    from resnetctl.unused_gpu import unused_gpu
+
+    if (text := unused_gpu(versions["cuda"])) is not None:
+        return text
     if versions["cuda"]:
         return f"torch is built for CUDA {versions['cuda']} and finds no NVIDIA GPU with a driver that fits"
     if versions["rocm"]:

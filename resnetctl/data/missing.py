@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnetctl.container import in_container
 from resnetctl.data.index import Index
 from resnetctl.errors import DataError, cannot_read, printable, some
 
@@ -36,6 +37,8 @@ def missing_source(index: Index) -> DataError | None:
 def prepare_hint(data_root: Path) -> str:
     """How to go on where the images of `data_root` are gone."""
     elsewhere = "" if data_root == DEFAULT_ROOT else f" --data {shlex.quote(printable(data_root))}"
+    if in_container():
+        return f"mount them as for prepare (-v), or, if they were moved: resnetctl prepare SOURCE{elsewhere}"
     return f"mount the disk they are on, or, if they were moved: resnetctl prepare SOURCE{elsewhere}"
 
 

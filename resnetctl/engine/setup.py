@@ -21,6 +21,7 @@ from resnetctl.hardware import default_workers, share_of, usable
 from resnetctl.recipe import Override, Recipe
 from resnetctl.runs.checkpoint import Checkpoint
 from resnetctl.runs.folder import Run, point_latest
+from resnetctl.unused_gpu import unused_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,9 @@ def set_up(
     """
     dataset = _same_dataset(request.data, group)
     device = rank_device(request.device, group.world.local_rank, group.world.local_size)
+    unused = unused_gpu(torch.version.cuda) if request.device == "auto" and device.type == "cpu" else None
+    if group.is_first and unused is not None:
+        warn(unused)
     # on several nodes any of them may have the first rank after a restart, and not each of them counts it
     again = group.all_max([group.world.restarts])[0] > 0
     launches = group.all_gather(group.world.launch) if again else []
