@@ -45,7 +45,14 @@ def bench(
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure the loader, the training step, and both together, in images per second."""
+    """Measure the loader, the training step, and both together, in images per second.
+
+    \b
+    Examples:
+      resnetctl bench
+      resnetctl bench loader --workers 4
+      resnetctl bench model --arch resnet18 --json
+    """
     overrides = options.overrides(settings, batch_size=batch_size, arch=arch, workers=workers)
     dataset, chosen = chosen_recipe(data, recipe, overrides)
     from resnetctl.engine.device import choose_device

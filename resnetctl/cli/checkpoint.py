@@ -26,7 +26,13 @@ Which = Annotated[
 
 @app.command("list")
 def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """List the checkpoints of a run, the newest first; the contents are not read (see verify)."""
+    """List the checkpoints of a run, the newest first; the contents are not read (see verify).
+
+    \b
+    Examples:
+      resnetctl checkpoint list
+      resnetctl checkpoint list first
+    """
     from resnetctl.runs.inventory import find
 
     _table("checkpoint list", find(runs, which), as_json)
@@ -34,7 +40,12 @@ def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as
 
 @app.command("verify")
 def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Read every byte of a run's checkpoints, and compare it with what was committed."""
+    """Read every byte of a run's checkpoints, and compare it with what was committed.
+
+    \b
+    Examples:
+      resnetctl checkpoint verify first
+    """
     from resnetctl.runs.inventory import find
 
     found = find(runs, which, contents=True)
@@ -52,7 +63,13 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
 
 @app.command("show")
 def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show what one checkpoint holds: the newest of a run, or a file."""
+    """Show what one checkpoint holds: the newest of a run, or a file.
+
+    \b
+    Examples:
+      resnetctl checkpoint show
+      resnetctl checkpoint show first --json
+    """
     from resnetctl.runs.inventory import find
 
     found = find(runs, which)

@@ -5,11 +5,13 @@ typer's own drawn help imports Rich's Markdown and traceback parts, which double
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import typer
 
 from resnetctl.cli import console
+from resnetctl.cli.options import OUTPUT
 from resnetctl.cli.typer_private import HelpFormatter, TyperGroup, TyperOption
 
 _METAVARS = {
@@ -56,6 +58,30 @@ class Group(TyperGroup):
                 formatter.write_dl(rows)
 
 
+def _format_options(command: Any, ctx: Any, formatter: HelpFormatter) -> None:
+    """Write one section for each heading of the options, those that have none first."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    arguments: list[tuple[str, str]] = []
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is None:
+            continue
+        if param.param_type_name == "argument":
+            arguments.append(record)
+            continue
+        panel = getattr(param, "rich_help_panel", None)
+        if panel is None and "--help" in param.opts:
+            panel = OUTPUT
+        panels.setdefault(panel or "Options", []).append(record)
+    order = sorted(panels, key=lambda name: (name != "Options", name == OUTPUT))
+    for title, rows in [("Arguments", arguments), *((name, panels[name]) for name in order)]:
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+    if isinstance(command, TyperGroup):
+        command.format_commands(ctx, formatter)
+
+
 def first_sentence(text: str) -> str:
     """The first sentence of the first paragraph, on one line and without its full stop."""
     return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
@@ -67,6 +93,7 @@ def finish(command: Any) -> None:
     So `-q` and `-v` may be given before a command's name or after it, wherever in the tree it stands.
     """
     command.context_class = _Context
+    command.format_options = partial(_format_options, command)
     for param in command.params:
         if isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
             param.metavar = _METAVARS.get(param.type.name)
@@ -85,5 +112,10 @@ def _switch(letter: str, name: str, help_text: str) -> TyperOption:
             console.configure(**{name: True})
 
     return TyperOption(
-        param_decls=[f"-{letter}", f"--{name}"], is_flag=True, expose_value=False, callback=turn_on, help=help_text
+        param_decls=[f"-{letter}", f"--{name}"],
+        is_flag=True,
+        expose_value=False,
+        callback=turn_on,
+        help=help_text,
+        rich_help_panel=OUTPUT,
     )

@@ -15,7 +15,13 @@ def info(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Show devices, memory, versions, decoders, disks, and what follows from them."""
+    """Show devices, memory, versions, decoders, disks, and what follows from them.
+
+    \b
+    Examples:
+      resnetctl info
+      resnetctl info --json
+    """
     from resnetctl import hardware
 
     devices = hardware.accelerators()

@@ -15,6 +15,9 @@ from resnetctl.cli import complete
 if TYPE_CHECKING:
     from resnetctl.recipe import Override
 
+PLACES, RECIPE, MACHINE, OUTPUT = "Data and runs", "Recipe", "Machine", "Output"
+"""The headings under which `--help` lists options; those without one stand first, under Options."""
+
 DEFAULT_DATA = Path("data")
 DEFAULT_RUNS = Path("runs")
 
@@ -39,6 +42,7 @@ DataRoot = Annotated[
         envvar="RESNETCTL_DATA",
         file_okay=False,
         callback=with_home,
+        rich_help_panel=PLACES,
         help="Data root: the folder of the data set.",
     ),
 ]
@@ -49,16 +53,18 @@ RunsRoot = Annotated[
         envvar="RESNETCTL_RUNS",
         file_okay=False,
         callback=with_home,
+        rich_help_panel=PLACES,
         help="Folder that holds the runs.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print one JSON document on stdout.")]
 Device = Annotated[
     str,
     typer.Option(
         "--device",
         autocompletion=complete.devices,
         callback=_known_device,
+        rich_help_panel=MACHINE,
         help="auto takes what torch offers: CUDA or ROCm, XPU, MPS, CPU; or name one, such as cpu or cuda:1.",
     ),
 ]
@@ -67,6 +73,7 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         autocompletion=complete.recipes,
+        rich_help_panel=RECIPE,
         show_default="the one that suits the data set",
         help="Recipe: resnetctl recipe list shows all.",
     ),
@@ -76,32 +83,44 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
+        rich_help_panel=RECIPE,
         autocompletion=complete.settings,
         show_default=False,
         help="Set a value of the recipe; may be given several times.",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the train images.")]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, rich_help_panel=RECIPE, help="Passes over the train images.")
+]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Global batch: images of one optimizer step.")
+    int | None,
+    typer.Option("--batch-size", min=1, rich_help_panel=RECIPE, help="Global batch: images of one optimizer step."),
 ]
 Arch = Annotated[
     str | None,
     typer.Option(
         "--arch",
         autocompletion=complete.architectures,
+        rich_help_panel=RECIPE,
         help="Model: resnet18, resnet34, resnet50, resnet101 or resnet152.",
     ),
 ]
-MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after N steps, the schedule unchanged.")]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option("--max-steps", min=1, rich_help_panel=RECIPE, help="Stop after N steps, the schedule unchanged."),
+]
 Keep = Annotated[
-    int | None, typer.Option("--keep", min=2, help="Number of newest checkpoints that stay, besides the best.")
+    int | None,
+    typer.Option(
+        "--keep", min=2, rich_help_panel=RECIPE, help="Number of newest checkpoints that stay, besides the best."
+    ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=0,
+        rich_help_panel=MACHINE,
         show_default="what suits this machine",
         help="Processes that read and decode images; 0: none, all in the main one.",
     ),
@@ -132,11 +151,21 @@ WeightsArch = Annotated[
     ),
 ]
 Gpus = Annotated[
-    str | None, typer.Option("--gpus", metavar="N|all", show_default="one", help="Use so many GPUs of this machine.")
+    str | None,
+    typer.Option(
+        "--gpus", metavar="N|all", show_default="one", rich_help_panel=MACHINE, help="Use so many GPUs of this machine."
+    ),
 ]
 CpuProcs = Annotated[
     int | None,
-    typer.Option("--cpu-procs", min=1, metavar="N", show_default="one", help="Use so many processes on the CPU."),
+    typer.Option(
+        "--cpu-procs",
+        min=1,
+        metavar="N",
+        show_default="one",
+        rich_help_panel=MACHINE,
+        help="Use so many processes on the CPU.",
+    ),
 ]
 
 _KEYS = {

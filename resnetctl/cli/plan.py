@@ -25,7 +25,13 @@ def plan(
     keep: options.Keep = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure this machine and tell how long a run would take, what limits it, what fits, and what would help."""
+    """Measure this machine and tell how long a run would take, what limits it, what fits, and what would help.
+
+    \b
+    Examples:
+      resnetctl plan --epochs 10
+      resnetctl plan --recipe nvidia-90 --set train.global_batch=1024 --json
+    """
     overrides = options.overrides(
         settings, epochs=epochs, batch_size=batch_size, arch=arch, max_steps=max_steps, workers=workers, keep=keep
     )

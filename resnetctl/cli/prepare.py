@@ -95,6 +95,14 @@ def prepare(
     """Make a data set ready to train: index what SOURCE holds, in place, without unpacking or copying it.
 
     Only what cannot be read in place is copied into the data root once: parquet files and what is inside a .tar.gz.
+
+    \b
+    Examples:
+      resnetctl prepare --source sample
+      resnetctl prepare /disk/imagenet
+      resnetctl prepare pets/ --val-fraction 0.1
+      resnetctl prepare --source imagenette-160
+      resnetctl prepare /disk/imagenet --pack --max-side 500 --data /ssd/imagenet
     """
     if kind is not None and kind not in SOURCES:
         close = did_you_mean(kind, list(SOURCES))

@@ -18,7 +18,12 @@ Name = Annotated[
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """List the built-in recipes with what their authors published."""
+    """List the built-in recipes with what their authors published.
+
+    \b
+    Examples:
+      resnetctl recipe list
+    """
     from resnetctl.recipe import effective_lr, load_recipe, recipe_names
 
     recipes = [load_recipe(name) for name in recipe_names()]
@@ -55,7 +60,13 @@ def show(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Show every value of a recipe and where it came from."""
+    """Show every value of a recipe and where it came from.
+
+    \b
+    Examples:
+      resnetctl recipe show fast
+      resnetctl recipe show small --set train.epochs=20
+    """
     from resnetctl.recipe import (
         effective_lr,
         effective_warmup_epochs,
@@ -112,7 +123,12 @@ def new(
     ],
     set_: options.Set = None,
 ) -> None:
-    """Write a copy of a recipe to edit, with what each value means."""
+    """Write a copy of a recipe to edit, with what each value means.
+
+    \b
+    Examples:
+      resnetctl recipe new mine --from nvidia-90
+    """
     import shlex
     from dataclasses import replace
     from pathlib import Path
@@ -140,7 +156,12 @@ def new(
 
 @app.command()
 def diff(a: Name, b: Name, json: options.Json = False) -> None:
-    """Show the values in which two recipes differ."""
+    """Show the values in which two recipes differ.
+
+    \b
+    Examples:
+      resnetctl recipe diff torchvision-v1 nvidia-90
+    """
     from resnetctl.recipe import differences, load_recipe
 
     first, second = load_recipe(a), load_recipe(b)

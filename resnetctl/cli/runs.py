@@ -31,7 +31,13 @@ Several = Annotated[
 
 @app.command("list")
 def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """List the runs, the one written to last first."""
+    """List the runs, the one written to last first.
+
+    \b
+    Examples:
+      resnetctl runs list
+      resnetctl runs list --json
+    """
     from resnetctl.report.numbers import NONE, percent, when
     from resnetctl.runs.summary import summaries
 
@@ -60,7 +66,13 @@ def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json =
 
 @app.command("show")
 def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show how one run went: its figures, and its loss and top-1 as curves."""
+    """Show how one run went: its figures, and its loss and top-1 as curves.
+
+    \b
+    Examples:
+      resnetctl runs show
+      resnetctl runs show first
+    """
     from resnetctl.report.terminal import plot
 
     s = _summary(runs, which)
@@ -86,7 +98,12 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
 
 @app.command("compare")
 def compare(which: Several, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show what differs in the recipes of several runs, and their figures side by side."""
+    """Show what differs in the recipes of several runs, and their figures side by side.
+
+    \b
+    Examples:
+      resnetctl runs compare first second
+    """
     if len(which) < 2:
         raise UsageError("compare needs two runs or more", hint="resnetctl runs list shows all of them")
     found = [_summary(runs, name) for name in which]
@@ -114,7 +131,12 @@ def rm(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Delete runs with all of their checkpoints. A run that is being trained is refused."""
+    """Delete runs with all of their checkpoints. A run that is being trained is refused.
+
+    \b
+    Examples:
+      resnetctl runs rm --yes first second
+    """
     from resnetctl.runs.find import find_run
     from resnetctl.runs.remove import remove_run
     from resnetctl.runs.summary import summarise
@@ -148,7 +170,13 @@ def export_metrics(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Write every reading of the loss and every evaluation as CSV on stdout."""
+    """Write every reading of the loss and every evaluation as CSV on stdout.
+
+    \b
+    Examples:
+      resnetctl runs export-metrics > metrics.csv
+      resnetctl runs export-metrics first second > metrics.csv
+    """
     import csv
 
     found = [_summary(runs, name) for name in which] if which else [_summary(runs, None)]

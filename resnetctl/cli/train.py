@@ -25,14 +25,21 @@ def train(
     epochs: options.Epochs = None,
     recipe: options.Recipe = None,
     batch_size: options.BatchSize = None,
-    lr: Annotated[float | None, typer.Option("--lr", min=0, help="Peak learning rate, used as it is.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of weights, order and crops.")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", min=0, rich_help_panel=options.RECIPE, help="Peak learning rate, used as it is."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, rich_help_panel=options.RECIPE, help="Seed of weights, order and crops."),
+    ] = None,
     arch: options.Arch = None,
     weights: Annotated[
         str | None,
         typer.Option(
             "--weights",
             metavar="NAME|FILE",
+            rich_help_panel=options.RECIPE,
             autocompletion=complete.weights,
             help="Starting weights: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a .safetensors or .pth "
             "file; without --recipe the recipe is finetune.",
@@ -63,7 +70,16 @@ def train(
     cpu_procs: options.CpuProcs = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a model; saves checkpoints as it goes, and goes on at any step with --resume."""
+    """Train a model; saves checkpoints as it goes, and goes on at any step with --resume.
+
+    \b
+    Examples:
+      resnetctl train --epochs 10
+      resnetctl train --recipe fast --epochs 16 --gpus all --name first
+      resnetctl train --resume first
+      resnetctl train --weights imagenet1k-v2 --epochs 5
+      resnetctl train --arch resnet18 --set schedule.name=cosine --set checkpoint.every_minutes=5
+    """
     overrides = options.overrides(
         settings,
         epochs=epochs,

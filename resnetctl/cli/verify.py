@@ -38,6 +38,12 @@ def verify(
 
     Bad images are put into quarantine, where train and eval leave them out; quarantine.jsonl in the data root lists
     them. The CRCs of all are recorded, and compared the next time.
+
+    \b
+    Examples:
+      resnetctl verify
+      resnetctl verify --sample 100
+      resnetctl verify --archives
     """
     if accept_archives and not archives:
         raise UsageError("--accept-archives belongs to --archives", hint="add --archives")
