@@ -5,7 +5,7 @@ import os
 import sys
 
 from resnetctl.cli import console
-from resnetctl.container import in_container
+from resnetctl.container import owner_hint
 from resnetctl.errors import EXIT_FAILURE, Interrupted, ResnetctlError, printable
 
 
@@ -41,16 +41,11 @@ def _explained(error: BaseException) -> ResnetctlError | None:
     return _os_error(error) if isinstance(error, OSError) else None
 
 
-_PERMISSIONS = "change the permissions, or choose another place with --data or --runs"
-_PERMISSIONS_IN_CONTAINER = (
-    "make the folders before Docker does (mkdir -p data runs), and run the container as their owner: "
-    'docker run --user "$(id -u):$(id -g)" …'
-)
 _OS_HINTS = {
     errno.ENOSPC: "free some space there, or choose another place with --data or --runs",
     errno.EDQUOT: "free some of your quota, or choose another place with --data or --runs",
-    errno.EACCES: _PERMISSIONS,
-    errno.EPERM: _PERMISSIONS,
+    errno.EACCES: "change the permissions, or choose another place with --data or --runs",
+    errno.EPERM: "change the permissions, or choose another place with --data or --runs",
     errno.EROFS: "that file system is read-only: choose another place with --data or --runs",
 }
 
@@ -62,10 +57,7 @@ def _os_error(error: OSError) -> ResnetctlError | None:
     if error.errno not in _OS_HINTS:
         return None
     where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-    hint = _OS_HINTS[error.errno]
-    if hint == _PERMISSIONS and in_container():
-        hint = _PERMISSIONS_IN_CONTAINER
-    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=hint)
+    return ResnetctlError(f"{where}{os.strerror(error.errno)}", hint=owner_hint(error) or _OS_HINTS[error.errno])
 
 
 def _discard_stdout() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnetctl.container import owner_hint
 from resnetctl.data import imagenet
 from resnetctl.data.copies.from_source import Copying, absolute, copy, pack_pieces, remove_leftovers
 from resnetctl.data.dataset import (
@@ -197,7 +198,8 @@ def _writing(data_root: Path) -> Iterator[None]:
         where = printable(error.filename or data_root)
         raise ResnetctlError(
             f"prepare failed: {error.strerror} ({where})",
-            hint="free some space, change the permissions, or choose another data root with --data",
+            hint=owner_hint(error)
+            or "free some space, change the permissions, or choose another data root with --data",
         ) from error
 
 
