@@ -21,7 +21,13 @@ import pytest
 
 SOURCE = Path(__file__).parents[1]
 OLDEST = (3, 11)
-QUICK = ["tests/data/batches/test_order.py", "tests/runs/test_checkpoint.py", "tests/engine/test_schedule.py"]
+QUICK = [
+    "tests/data/images/test_decode.py",
+    "tests/data/batches/test_batch.py",
+    "tests/engine/test_trainer.py",
+    "tests/engine/test_schedule.py",
+    "tests/runs/test_checkpoint.py",
+]
 WARNING = re.compile(r"(?i)\bwarn|deprecat")
 
 
