@@ -146,7 +146,7 @@ class TrainRecipe(Section):
     micro_batch: int = key(0, between(0, 1 << 20))
     """Images per forward pass on one device; 0: chosen for the device."""
     sync_bn: bool = key(False)
-    """Batch norm over the images of all devices together instead of each device's own (CUDA only)."""
+    """Batch norm over the images of all devices together instead of each device's own."""
     loss: str = key("cross-entropy", one_of("cross-entropy", "bce"))
     """"cross-entropy", or "bce": binary cross-entropy, each class a question of its own."""
     label_smoothing: float = key(0.0, less_than(1))

@@ -63,7 +63,7 @@ def bench(
     if as_json:
         measured = {part: asdict(result) for part, result in found.items()}
         facts = {"data": str(dataset.root), "recipe": chosen.name, "device": str(torch_device)}
-        console.print_document("bench", {**facts, **measured})
+        console.print_document("bench", {**facts, "measured": measured})
         return
     rows = [(name, *_row(name, result, found)) for name, result in found.items()]
     console.table(("", "img/s", "spread", "of the bound", ""), rows, title=f"{chosen.name} on {torch_device}")

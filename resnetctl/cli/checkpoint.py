@@ -109,7 +109,7 @@ def _facts(f: "Found") -> dict[str, Any]:
         "recipe": m.recipe.name if m else None,
         "bytes": f.size,
         "sha256": f.sha256,
-        "best": f.best,
+        "is_best": f.best,
         "ok": f.problem is None,
         "problem": f.problem,
     }
@@ -127,7 +127,7 @@ def _table(kind: str, found: "list[Found]", as_json: bool) -> None:
             f"{fact['top1']:.2f} %" if fact["top1"] is not None else "-",
             f"{fact['top5']:.2f} %" if fact["top5"] is not None else "-",
             console.size(fact["bytes"]),
-            fact["problem"] or ("ok, best" if fact["best"] else "ok"),
+            fact["problem"] or ("ok, best" if fact["is_best"] else "ok"),
         )
         for fact in facts
     ]

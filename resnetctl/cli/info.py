@@ -36,7 +36,6 @@ def info(
         "decoders": hardware.decoders(),
         "shared_memory": asdict(shm) if shm else None,
         "data": str(data),
-        "runs": str(runs),
         "disks": {"data": asdict(hardware.space(data)), "runs": asdict(hardware.space(runs))},
         "device": default,
         "workers": hardware.default_workers(default, hardware.usable_cores()),

@@ -50,7 +50,10 @@ def plan(
             progress=progress,
         )
     if as_json:
-        console.print_document("plan", {"data": str(dataset.root), "recipe": chosen.name, **asdict(made)})
+        facts = asdict(made)
+        measured = {part: facts.pop(part) for part in ("loader", "model")}
+        facts = {"data": str(dataset.root), "recipe": chosen.name, **facts, "measured": measured}
+        console.print_document("plan", facts)
     else:
         _show(made, chosen)
     for problem in made.problems:

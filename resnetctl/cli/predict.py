@@ -48,12 +48,12 @@ def predict(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line with commas for each picture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line for each picture.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Name the five most probable classes of pictures.
 
-    Pictures are looked at as evaluation looks at the val images, but the way up that their EXIF asks for.
+    Pictures are resized and cropped as evaluation does with the val images, after turning them as their EXIF data say.
 
     \b
     Examples:
@@ -160,12 +160,12 @@ def _document(predictions: "list[Prediction]", model: "NamedModel") -> dict[str,
     pictures = [
         {
             "file": p.file,
-            "error": p.problem,
+            "problem": p.problem,
             "top": [{"class": c, "name": n, "probability": share} for c, n, share in _named(p, model)],
         }
         for p in predictions
     ]
-    return {"model": model.name, "checkpoint": str(model.path) if model.path else None, "images": pictures}
+    return {"model": model.name, "checkpoint": str(model.path) if model.path else None, "predictions": pictures}
 
 
 def _print_csv(predictions: "list[Prediction]", model: "NamedModel") -> None:

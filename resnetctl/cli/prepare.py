@@ -154,7 +154,7 @@ def _document(done: "Prepared") -> dict[str, Any]:
         "data": str(dataset.root),
         "name": dataset.name,
         "source": dataset.source,
-        "root": str(done.root),
+        "images_root": str(done.root),
         "recipe": dataset.recipe,
         "classes": dataset.classes,
         "splits": {

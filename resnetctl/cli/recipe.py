@@ -86,7 +86,9 @@ def show(
         console.out().print(recipe_to_file(found), end="")
     elif json:
         values = recipe_to_dict(found)
-        console.print_document("recipe show", {"recipe": values.pop("name"), **values, "effective": effective})
+        about = {name: values.pop(name) for name in ("name", "summary", "notes", "published", "source", "origins")}
+        facts = {"recipe": about.pop("name"), **about, "values": values, "effective": effective}
+        console.print_document("recipe show", facts)
     else:
         rows = [(key, _show(value_of(found, key)), found.origins[key]) for key in keys()]
         rows.append(("learning rate in use", f"{effective['lr']:g}", "lr, and lr_rule for the global batch"))

@@ -91,7 +91,7 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
         ("+", "top-5", [(e.epoch, e.top5) for e in evaluations]),
         ("o", "top-1", [(e.epoch, e.top1) for e in evaluations]),
     ]
-    for title, curves in (("loss", losses), ("right, %", hits)):
+    for title, curves in (("loss", losses), ("correct, %", hits)):
         console.out().print()
         console.out().print(plot(title, curves, width=width, height=10, x_name="epochs"))
 
@@ -109,7 +109,8 @@ def compare(which: Several, runs: options.RunsRoot = options.DEFAULT_RUNS, as_js
     found = [_summary(runs, name) for name in which]
     differing = _differing(found)
     if as_json:
-        console.print_document("runs compare", {"runs": [_facts(s) for s in found], "recipe": dict(differing)})
+        differences = [{"key": key, "values": values} for key, values in differing]
+        console.print_document("runs compare", {"runs": [_facts(s) for s in found], "differences": differences})
         return
     names = [s.name for s in found]
     if differing:
@@ -182,7 +183,8 @@ def export_metrics(
     found = [_summary(runs, name) for name in which] if which else [_summary(runs, None)]
     lines = [(s.name, line) for s in found for line in s.metrics.lines]
     if as_json:
-        console.print_document("runs export-metrics", {"lines": [{"run": name, **_line(line)} for name, line in lines]})
+        rows = [{"name": name, **_line(line)} for name, line in lines]
+        console.print_document("runs export-metrics", {"lines": rows})
         return
     writer = csv.DictWriter(sys.stdout, ["run", *_COLUMNS], lineterminator="\n")
     writer.writeheader()
@@ -228,8 +230,8 @@ def _facts(s: "Summary") -> dict[str, Any]:
         "state": s.state,
         "recipe": s.recipe.name if s.recipe else None,
         "arch": s.recipe.model.arch if s.recipe else None,
-        "epochs": s.epoch,
-        "epochs_planned": s.recipe.train.epochs if s.recipe else None,
+        "epoch": s.epoch,
+        "epochs": s.recipe.train.epochs if s.recipe else None,
         "best": vars(best) if best else None,
         "last": vars(last) if last else None,
         "last_written": s.changed,

@@ -219,5 +219,6 @@ def _document(finished: "Finished", request: "TrainRequest") -> dict[str, Any]:
         "seconds": finished.seconds,
         "images_per_second": finished.images_per_second,
         "waiting": finished.waiting,
-        "unreadable": list(finished.unreadable),
+        "unreadable": len(finished.unreadable),
+        "unreadable_names": list(finished.unreadable),
     }

@@ -97,8 +97,8 @@ def _document(report: "Report") -> dict[str, Any]:
         "images": report.images,
         "checks": [check._asdict() for check in report.checks],
         "bad": [{k: printable(v) for k, v in vars(bad).items()} for bad in report.bad],
-        "notes": report.notes,
-        "quarantined": report.dataset.quarantined,
-        "remarks": report.remarks,
+        "unusual": report.notes,
+        "quarantined": sum(report.dataset.quarantined.values()),
+        "notes": list(report.remarks),
         "seconds": round(report.seconds, 3),
     }

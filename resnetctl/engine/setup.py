@@ -16,7 +16,7 @@ from resnetctl.data.missing import missing_source
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import limit_compile_processes, rank_device
 from resnetctl.engine.run_choice import RunChoice
-from resnetctl.errors import DataError, some
+from resnetctl.errors import DataError, counted, some
 from resnetctl.hardware import default_workers, share_of, usable
 from resnetctl.recipe import Override, Recipe
 from resnetctl.runs.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ def set_up(
         if group.is_first:
             for split, count in dataset.quarantined.items():
                 names = some(quarantined_samples(dataset, split))
-                warn(f"{count:,} {split} images are in quarantine and left out: {names}")
+                warn(f"{counted(count, f'{split} image')} in quarantine, left out: {names}")
 
         def begun() -> None:
             undo.pop_all()

@@ -27,9 +27,9 @@ def test_bench_measures_each_part_and_both(sample):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for part in ("loader", "model", "train"):
-        rate = found[part]["rate"]
+        rate = found["measured"][part]["rate"]
         assert 0 < rate["low"] <= rate["median"] <= rate["high"]
-    assert 0 <= found["train"]["waiting"] <= 1
+    assert 0 <= found["measured"]["train"]["waiting"] <= 1
     assert not (sample / "runs").exists(), "a measurement leaves no run behind"
 
 

@@ -54,7 +54,7 @@ def test_verify_finds_what_is_damaged(run, cli):
     found = {f["step"]: f for f in json.loads(done.stdout)["checkpoints"]}
     assert {step for step, f in found.items() if f["ok"]} == {62, 31}
     assert found[40]["problem"] == "damaged: its sha256 is not the committed one"
-    assert found[31]["best"]
+    assert found[31]["is_best"]
     assert (found[62]["top1"], found[62]["recipe"], found[62]["epoch"]) == (50.25, "small", 2.0)
     for path in [*run.checkpoints.glob("*00040*"), *run.checkpoints.glob("*00050*"), *run.checkpoints.glob("*00020*")]:
         path.unlink()

@@ -58,8 +58,8 @@ def test_json_and_csv_say_the_same(predict, pictures):
     document = json.loads(predict(pictures, "--json").stdout)
     rows = list(csv.DictReader(io.StringIO(predict(pictures, "--csv").stdout)))
     assert (document["kind"], document["version"], document["model"]) == ("predict", 1, "small")
-    assert [i["file"] for i in document["images"]] == [str(pictures / f"{n}.jpg") for n in range(3)]
-    for image, row in zip(document["images"], rows, strict=True):
+    assert [i["file"] for i in document["predictions"]] == [str(pictures / f"{n}.jpg") for n in range(3)]
+    for image, row in zip(document["predictions"], rows, strict=True):
         assert row["file"] == image["file"]
         assert row["error"] == ""
         for n, guess in enumerate(image["top"], 1):
@@ -77,9 +77,9 @@ def test_damaged_pictures_are_named_and_the_rest_done(predict, pictures):
     assert done.returncode == 1
     for name in ("empty.png", "cut.jpg", "page.jpg", "bomb.png"):
         assert f"warning: {pictures / name}: " in done.stderr
-    images = json.loads(done.stdout)["images"]
-    assert [i["error"] is None for i in images] == [True, True, True, False, False, False, False]
-    assert all(bool(i["top"]) == (i["error"] is None) for i in images)
+    images = json.loads(done.stdout)["predictions"]
+    assert [i["problem"] is None for i in images] == [True, True, True, False, False, False, False]
+    assert all(bool(i["top"]) == (i["problem"] is None) for i in images)
 
 
 def test_every_kind_of_picture_in_one_go(predict, tmp_path):
@@ -93,7 +93,7 @@ def test_every_kind_of_picture_in_one_go(predict, tmp_path):
     Image.new("RGB", (9000, 6000), "red").save(tmp_path / "large.jpg")
     done = predict(tmp_path, "--json")
     assert done.returncode == 0, done.stderr
-    images = json.loads(done.stdout)["images"]
+    images = json.loads(done.stdout)["predictions"]
     assert len(images) == 5
     assert all(len(i["top"]) == 5 for i in images)
 
@@ -102,7 +102,7 @@ def test_stdin_names_files(predict, pictures):
     names = f"{pictures / '1.jpg'}\n{pictures / 'gone.jpg'}\n"
     done = predict("-", "--json", input=names)
     assert done.returncode == 1
-    assert [i["file"] for i in json.loads(done.stdout)["images"]] == names.split()
+    assert [i["file"] for i in json.loads(done.stdout)["predictions"]] == names.split()
     assert "gone.jpg: cannot be read: No such file" in done.stderr
 
 
@@ -110,7 +110,7 @@ def test_stdin_is_a_picture(runs, pictures):
     command = [sys.executable, "-m", "resnetctl", "predict", "-", pictures / "1.jpg", "--runs", runs, "--json"]
     done = subprocess.run(command, input=(pictures / "1.jpg").read_bytes(), capture_output=True, env=os.environ)
     assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)["images"]
+    first, second = json.loads(done.stdout)["predictions"]
     assert (first["file"], second["file"]) == ("-", str(pictures / "1.jpg"))
     assert first["top"] == second["top"]
 

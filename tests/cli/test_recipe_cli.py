@@ -42,7 +42,7 @@ def test_show_toml_is_a_recipe_file_to_start_from(cli: Cli, tmp_path: Path) -> N
     (tmp_path / "mine.toml").write_text(done.stdout)
     shown = cli("recipe", "show", "mine.toml", "--json")
     found = json.loads(shown.stdout)
-    assert found["train"]["seed"] == 7
+    assert found["values"]["train"]["seed"] == 7
     assert found["origins"]["train.seed"] == "mine.toml"
     assert found["effective"] == {"lr": 0.001, "warmup_epochs": 0.0}
     same = cli("recipe", "diff", "onepager", "mine.toml", "--json")

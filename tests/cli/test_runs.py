@@ -47,7 +47,7 @@ def test_list_as_json(root, cli):
     document = json.loads(cli("runs", "list", "--json").stdout)
     assert (document["kind"], document["version"]) == ("runs list", 1)
     long, short, new = document["runs"]
-    assert (long["name"], long["state"], long["epochs"], long["epochs_planned"]) == ("long", "complete", 3.0, 3)
+    assert (long["name"], long["state"], long["epoch"], long["epochs"]) == ("long", "complete", 3.0, 3)
     assert (long["best"]["step"], long["best"]["top1"], long["last"]["top1"]) == (20, 60.0, 50.0)
     assert long["last_written"] == 3e9
     assert short["state"] == "stopped"
@@ -78,7 +78,7 @@ def test_show_draws_loss_and_top1_in_plain_characters(root, cli):
     assert "best top-1          60.00 % after epoch 2\n" in done.stdout
     assert "time                9.0 s\n" in done.stdout
     assert "loss   . training   o val\n" in done.stdout
-    assert "right, %   + top-5   o top-1\n" in done.stdout
+    assert "correct, %   + top-5   o top-1\n" in done.stdout
     assert done.stdout.isascii()
 
 
@@ -116,7 +116,7 @@ def test_compare_of_the_same_recipe_says_so(root, cli):
 def test_compare_as_json(root, cli):
     document = json.loads(cli("runs", "compare", "long", "short", "new", "--json").stdout)
     assert document["kind"] == "runs compare"
-    assert document["recipe"]["optimizer.lr"] == [0.1, 0.05, None]
+    assert {d["key"]: d["values"] for d in document["differences"]}["optimizer.lr"] == [0.1, 0.05, None]
     assert [run["name"] for run in document["runs"]] == ["long", "short", "new"]
 
 
@@ -142,7 +142,7 @@ def test_export_metrics_is_csv(root, cli):
 def test_export_metrics_as_json_is_the_latest_run(root, cli):
     document = json.loads(cli("runs", "export-metrics", "--json").stdout)
     assert document["kind"] == "runs export-metrics"
-    assert {line["run"] for line in document["lines"]} == {"long"}
+    assert {line["name"] for line in document["lines"]} == {"long"}
     assert len(document["lines"]) == 9
 
 

@@ -84,7 +84,7 @@ def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
     trained = cli("train", "--max-steps", "2", "--batch-size", "8", "--arch", "resnet18", *common)
     assert trained.returncode == 0, trained.stderr
     assert "could not be read" not in trained.stderr
-    assert "warning: 1 train images are in quarantine and left out: cat/3.jpg" in trained.stderr
+    assert "warning: 1 train image in quarantine, left out: cat/3.jpg" in trained.stderr
     refused = cli("eval", *common)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "1 val image in quarantine" in refused.stderr

@@ -55,7 +55,7 @@ class FileBatches(Dataset[Batch]):
 
 
 def read_upright(path: str | Path) -> torch.Tensor:
-    """The picture in the file at `path`, `[3, H, W] uint8`, the way up that its EXIF asks for.
+    """The picture in the file at `path`, `[3, H, W] uint8`, turned upright as its EXIF says.
 
     Raises DataError where it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The way up that a picture's EXIF asks for. Data sets are read as stored, as torchvision's references read them."""
+"""How a picture's EXIF says to turn it. Data sets are read as stored, as torchvision's references read them."""
 
 from __future__ import annotations
 
