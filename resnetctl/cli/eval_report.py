@@ -121,7 +121,7 @@ def _comparison_table(compared: "Sequence[tuple[Line, Line, Comparison]]") -> No
     ]
     console.out().print()
     console.table(
-        columns, rows, title="on the same images (McNemar's test); won and lost: images that only one of the two got right"
+        columns, rows, title="on the same images (McNemar's test); won, lost: images that only one of the two got right"
     )
 
 

@@ -35,7 +35,8 @@ class Prediction:
 def predict(model: Model, data: DataRecipe, files: Sequence[str], *, workers: int) -> Iterator[list[Prediction]]:
     """The predictions for `files`, a batch at a time and in their order.
 
-    Pictures are resized and cropped as evaluation with `data` does, upright by their EXIF. At most a batch is waited for.
+    Pictures are resized and cropped as evaluation with `data` does, upright by their EXIF. At most one batch is waited
+    for.
     """
     keep_freed_memory(model.device)
     batches = FileBatches(FileView(files=files, data=data, batch=BATCH.get(model.device.type, 64)))

@@ -18,6 +18,7 @@ DOCUMENTS = {
     "checkpoint show": "checkpoint step epoch top1 top5 recipe bytes sha256 is_best ok problem metadata",
     "checkpoint verify": "ok checkpoints",
     "eval": "results comparisons",
+    "export": "path format bytes model checkpoint step weights network classes check",
     "info": "resnetctl cpu memory accelerators versions decoders shared_memory data disks device workers",
     "plan": "data recipe device limits images_per_second workers cores micro_batch largest_micro_batch memory_bytes "
     "memory_free_bytes shm_bytes shm_free_bytes disk_bytes disk_free_bytes steps epoch_seconds eval_seconds "
@@ -46,6 +47,7 @@ LINES = {
     "checkpoint show": "checkpoint show first",
     "checkpoint verify": "checkpoint verify first",
     "eval": "eval first --against second --workers 0 --device cpu",
+    "export": "export first --out {place}/first.safetensors --check 4",
     "info": "info",
     "plan": f"plan {SMALL} {EVAL} --batch-size 8 --seconds 0.1",
     "predict": "predict {place}/pictures/val --run first --workers 0 --device cpu",

@@ -77,7 +77,7 @@ def test_the_exported_file_is_evaluated_and_predicted_without_a_word(run, tmp_pa
         document(run("predict", "a.png", "--json", *args, RESNETCTL_DATA="nowhere"))
         for args in (("--run", "first"), ("--weights", "m.safetensors"))
     )
-    assert [t["class"] for t in first["images"][0]["top"]] == [t["class"] for t in second["images"][0]["top"]]
+    assert [t["class"] for t in first["predictions"][0]["top"]] == [t["class"] for t in second["predictions"][0]["top"]]
     assert second["images"][0]["top"][0]["name"] != second["images"][0]["top"][0]["class"]
 
 
@@ -95,7 +95,7 @@ def test_odd_names_of_classes(run, tmp_path):
     assert "compared on 8 made pictures, for want of val images: " in done.stderr
     assert "the same first class for 8 of 8 made pictures" in done.stdout
     tile(1, 60, 60).save(tmp_path / "a.png")
-    top = document(run("predict", "a.png", "--weights", "odd.safetensors", "--json"))["images"][0]["top"]
+    top = document(run("predict", "a.png", "--weights", "odd.safetensors", "--json"))["predictions"][0]["top"]
     assert {t["class"] for t in top} == {"[/red]", "ü\x1b[31m", "a\nb", "\udcff"}
 
 
