@@ -21,6 +21,7 @@ from resnetctl.cli import (
     predict,
     prepare,
     recipe,
+    report,
     runs,
     train,
     verify,
@@ -51,6 +52,7 @@ app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
 app.command("eval", rich_help_panel="Results")(eval.eval_)
 app.command("predict", rich_help_panel="Results")(predict.predict)
 app.command("export", rich_help_panel="Results")(export.export)
+app.command("report", rich_help_panel="Results")(report.report)
 app.add_typer(runs.app, name="runs", rich_help_panel="Results")
 app.command("plan", rich_help_panel="This machine")(plan.plan)
 app.command("bench", rich_help_panel="This machine")(bench.bench)

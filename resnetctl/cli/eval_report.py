@@ -144,6 +144,7 @@ def _factor_table(line: Line) -> None:
 
 
 def _details(line: Line) -> None:
+    from resnetctl.suites.pictures import unique_names
     from resnetctl.suites.statistics import calibration_error, confusions, reliability
 
     model, o = line
@@ -159,21 +160,11 @@ def _details(line: Line) -> None:
     console.table(("probability %", "mean %", "correct %", "images"), rows, title=title)
     found = confusions(o.guesses.truth, o.guesses.labels[:, 0], _CONFUSIONS)
     if found:
-        names = _unique_names(o)
+        names = unique_names(o.index)
         console.out().print()
         mistakes = [(names[c.label], names[c.predicted], c.images, c.of) for c in found]
         title = f"{model.title} on {o.suite}: the most frequent mistakes"
         console.table(("class", "taken for", "images", "of"), mistakes, title=title)
-
-
-def _unique_names(outcome: "Outcome") -> list[str]:
-    """What people call the classes, with the class itself where two are called alike."""
-    assert outcome.index
-    info = outcome.index.info
-    return [
-        name if info.class_names.count(name) == 1 else f"{name} ({c})"
-        for c, name in zip(info.classes, info.class_names, strict=True)
-    ]
 
 
 def _document(line: Line) -> dict[str, Any]:
@@ -272,9 +263,8 @@ def write_per_class(path: Path, lines: Sequence[Line]) -> None:
 
 def draw_worst(path: Path, lines: Sequence[Line], most: int) -> None:
     """The mistakes about which the model was surest, as a contact sheet."""
-    from resnetctl.data.images.decode import decode
-    from resnetctl.suites.sheet import Line as Text
-    from resnetctl.suites.sheet import Tile, write_sheet
+    from resnetctl.suites.pictures import guessed_tiles
+    from resnetctl.suites.sheet import write_sheet
 
     ((model, o),) = lines
     if o.guesses is None or o.index is None:
@@ -284,16 +274,4 @@ def draw_worst(path: Path, lines: Sequence[Line], most: int) -> None:
     if not worst:
         console.notice(f"{printable(model.title)} made no mistake on {o.suite}: no sheet is drawn")
         return
-    names, tiles = _unique_names(o), []
-    for i in worst:
-        label, guess = int(o.guesses.truth[i]), int(o.guesses.labels[i, 0])
-        share = float(o.guesses.probabilities[i, 0])
-        right = o.guesses.labels[i] == label
-        own = float(o.guesses.probabilities[i][right].sum())
-        texts = (
-            Text(f"{100 * share:.1f} %  {names[guess]}", share, "bad"),
-            Text(f"{100 * own:.1f} %  {names[label]}" if right.any() else f"is {names[label]}", own, "good"),
-        )
-        picture = decode(o.index.read(i)).permute(1, 2, 0).numpy()
-        tiles.append(Tile(picture, o.index.name(i).rpartition("/")[2], texts))
-    write_sheet(path, tiles)
+    write_sheet(path, guessed_tiles(o, worst))

@@ -73,6 +73,7 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
       resnetctl runs show
       resnetctl runs show first
     """
+    from resnetctl.report.numbers import side_by_side
     from resnetctl.report.terminal import plot
 
     s = _summary(runs, which)
@@ -80,7 +81,7 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
         metrics = {"readings": [vars(r) for r in s.metrics.readings], "evaluations": _evaluations(s)}
         console.print_document("runs show", {**_facts(s), **metrics})
         return
-    console.table(("", ""), [(label, values[0]) for label, values in _figures([s])], title=str(s.run.folder))
+    console.table(("", ""), [(label, values[0]) for label, values in side_by_side([s])], title=str(s.run.folder))
     width = min(shutil.get_terminal_size((80, 24)).columns, 100)
     readings, evaluations = s.metrics.readings, s.metrics.evaluations
     losses = [
@@ -106,8 +107,10 @@ def compare(which: Several, runs: options.RunsRoot = options.DEFAULT_RUNS, as_js
     """
     if len(which) < 2:
         raise UsageError("compare needs two runs or more", hint="resnetctl runs list shows all of them")
+    from resnetctl.report.numbers import NONE, differing_values, side_by_side
+
     found = [_summary(runs, name) for name in which]
-    differing = _differing(found)
+    differing = differing_values(found)
     if as_json:
         differences = [{"key": key, "values": values} for key, values in differing]
         console.print_document("runs compare", {"runs": [_facts(s) for s in found], "differences": differences})
@@ -115,14 +118,13 @@ def compare(which: Several, runs: options.RunsRoot = options.DEFAULT_RUNS, as_js
     names = [s.name for s in found]
     if differing:
         from resnetctl.recipe import show_value
-        from resnetctl.report.numbers import NONE
 
         rows = [(key, *(NONE if v is None else show_value(v) for v in values)) for key, values in differing]
         console.table(("recipe", *names), rows)
     else:
         console.out().print("the recipes are the same")
     console.out().print()
-    console.table(("result", *names), [(label, *values) for label, values in _figures(found)])
+    console.table(("result", *names), [(label, *values) for label, values in side_by_side(found)])
 
 
 @app.command("rm")
@@ -241,19 +243,3 @@ def _facts(s: "Summary") -> dict[str, Any]:
 
 def _evaluations(s: "Summary") -> list[dict[str, Any]]:
     return [vars(e) for e in s.metrics.evaluations]
-
-
-def _differing(found: "list[Summary]") -> list[tuple[str, list[Any]]]:
-    """Each recipe key whose value is not the same in all, with the values; None where a recipe cannot be read."""
-    from resnetctl.recipe import keys, value_of
-
-    table: list[tuple[str, list[Any]]] = [("name", [s.recipe.name if s.recipe else None for s in found])]
-    table += [(key, [value_of(s.recipe, key) if s.recipe else None for s in found]) for key in keys()]
-    return [(key, values) for key, values in table if any(v != values[0] for v in values)]
-
-
-def _figures(found: "list[Summary]") -> list[tuple[str, list[str]]]:
-    """Label to one text for each run."""
-    from resnetctl.report.numbers import figures
-
-    return [(label, [figures(s)[n][1] for s in found]) for n, (label, _) in enumerate(figures(found[0]))]

@@ -16,6 +16,10 @@ class Normalise:
         """`[B, 3, H, W] uint8` to `[B, 3, H, W] float32`, in the same memory format."""
         return (images.float() - self.mean) * self.scale
 
+    def undo(self, images: torch.Tensor) -> torch.Tensor:
+        """Back to `[B, 3, H, W] uint8`, rounded, as people look at pictures."""
+        return (images / self.scale + self.mean).round().clamp(0, 255).to(torch.uint8)
+
 
 def erase(images: torch.Tensor, boxes: torch.Tensor) -> None:
     """Set a box of each of `[B, 3, H, W] float32` normalised images to 0, in place: the mean colour.

@@ -9,15 +9,16 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from resnetctl.data.batches.batch import Batch
-from resnetctl.data.batches.mix import Mix, draw_mix, mix_images, mix_targets
+from resnetctl.data.batches.mix import Mix, draw_mix
 from resnetctl.data.batches.order import DEVICE, key
 from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.distributed.sync_norm import synchronise_norms
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
 from resnetctl.engine.inference import Model, in_use
+from resnetctl.engine.inputs import network_input
 from resnetctl.engine.loss import training_loss
-from resnetctl.engine.normalise import Normalise, erase
+from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, prepare_step
 from resnetctl.errors import CheckpointError, printable
 from resnetctl.model.ema import MovingAverage
@@ -150,11 +151,7 @@ class Trainer:
     def loss(self, batch: Batch, mix: Mix | None = None) -> torch.Tensor:
         """The mean training loss of a batch, mixed as `mix` says, a scalar float32 on the device."""
         batch = self._on_device(batch)
-        images, targets = self.normalise(batch.images), batch.labels
-        if len(batch.erased):
-            erase(images, batch.erased)
-        if mix:
-            images, targets = mix_images(images, mix), mix_targets(targets, self.classes, mix)
+        images, targets = network_input(batch, self.normalise, self.classes, mix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.forward(images.contiguous(memory_format=self.memory_format))
         return training_loss(logits.float(), targets, self.recipe.train)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from resnetctl.recipe import keys, value_of
 from resnetctl.units import duration, size
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ def figures(s: Summary) -> list[tuple[str, str]]:
         ("last written", when(s.changed)),
         ("size", size(s.size)),
     ]
+
+
+def side_by_side(found: Sequence[Summary]) -> list[tuple[str, list[str]]]:
+    """Label to one text for each run."""
+    columns = [figures(s) for s in found]
+    return [(label, [column[n][1] for column in columns]) for n, (label, _) in enumerate(columns[0])]
+
+
+def differing_values(found: Sequence[Summary]) -> list[tuple[str, list[Any]]]:
+    """Each recipe key whose value is not the same in all, with the values; None where a recipe cannot be read."""
+    table: list[tuple[str, list[Any]]] = [("name", [s.recipe.name if s.recipe else None for s in found])]
+    table += [(key, [value_of(s.recipe, key) if s.recipe else None for s in found]) for key in keys()]
+    return [(key, values) for key, values in table if any(v != values[0] for v in values)]
 
 
 def median(values: Iterable[float]) -> float:

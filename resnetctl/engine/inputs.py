@@ -1,0 +1,105 @@
+"""What the network is given in training: the pictures as they are after everything that changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.encoded import load_train
+from resnetctl.data.batches.mix import Mix, draw_mix, mix_images, mix_targets
+from resnetctl.data.batches.train import TrainBatches, train_view
+from resnetctl.data.index import Index
+from resnetctl.engine.micro_batch import choose_micro_batch
+from resnetctl.engine.normalise import Normalise, erase
+from resnetctl.engine.timeline import Timeline
+from resnetctl.recipe import Recipe
+
+
+def network_input(
+    batch: Batch, normalise: Normalise, classes: int, mix: Mix | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[B, 3, S, S] float32` pictures, normalised, erased and mixed; and their labels, `[B, classes]` where mixed.
+
+    `batch` lies on the device already.
+    """
+    images, targets = normalise(batch.images), batch.labels
+    if len(batch.erased):
+        erase(images, batch.erased)
+    if mix:
+        images, targets = mix_images(images, mix), mix_targets(targets, classes, mix)
+    return images, targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the network sees in the first micro-batch of a step, on the first device."""
+
+    step: int
+    """From 0."""
+    epoch: float
+    size: int
+    """Pixels."""
+    mixed: str | None
+    """How, in words; None where it is not."""
+    names: tuple[str, ...]
+    """The samples', in their order in the micro-batch."""
+    pictures: np.ndarray
+    """`[N, S, S, 3] uint8`: the first of them."""
+    targets: np.ndarray
+    """`[N, classes] float32`: the share of each class, before label smoothing."""
+
+
+def seen(
+    recipe: Recipe, index: Index, device: torch.device, steps: Sequence[int], most: int, micro_batch: int | None = None
+) -> list[Seen]:
+    """The first `most` pictures of each of `steps`, as `recipe` trains on `index`; the same on any number of devices.
+
+    They come by training's own way: the same loader, draws and arithmetic. Which pictures are mixed with each other
+    depends on the `micro_batch` (None: the one that this device alone would have).
+    """
+    view = train_view(recipe, index, micro_batch or choose_micro_batch(recipe, device, 1))
+    batches, normalise = TrainBatches(view), Normalise(recipe.data.mean, recipe.data.std, device)
+    timeline, classes = Timeline(recipe=recipe, images=len(index)), len(index.info.classes)
+    items = [step * view.micro_batches for step in steps]
+    found = []
+    loaded = load_train(batches, items, device=device, workers=0, timeout=recipe.data.timeout_seconds)
+    for step, item, batch in zip(steps, items, loaded, strict=True):
+        on_device = Batch(*(tensor.to(device) for tensor in batch))
+        mix = draw_mix(recipe.train, step, 0, batch.images.shape[-1])
+        images, targets = network_input(on_device, normalise, classes, mix)
+        if not mix:
+            targets = torch.nn.functional.one_hot(targets, classes)
+        found.append(
+            Seen(
+                step=step,
+                epoch=timeline.epoch(step),
+                size=timeline.size(step),
+                mixed=_in_words(mix) if mix else None,
+                names=tuple(index.name(int(i)) for i in batches.samples(item).sample[:most]),
+                pictures=normalise.undo(images[:most]).permute(0, 2, 3, 1).cpu().numpy(),
+                targets=targets[:most].float().cpu().numpy(),
+            )
+        )
+    return found
+
+
+def telling_steps(recipe: Recipe, images: int) -> list[int]:
+    """The first two steps of a run, and the first one at the last of its resolutions where that changes."""
+    timeline = Timeline(recipe=recipe, images=images)
+    steps = list(range(min(2, timeline.steps)))
+    last = timeline.steps - 1
+    if last > 0 and timeline.size(last) != timeline.size(0):
+        low, high = 0, last  # the resolution only grows
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if timeline.size(middle) == timeline.size(last) else (middle, high)
+        steps = [*steps, high] if high not in steps else steps
+    return steps
+
+
+def _in_words(mix: Mix) -> str:
+    return f"{'mixup' if mix.box is None else 'cutmix'}, {100 * mix.share:.0f} % of each picture its own"

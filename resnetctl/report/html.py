@@ -1,0 +1,115 @@
+"""Pieces of a page: every text from outside is escaped here, and nowhere else is one put into HTML."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from resnetctl.errors import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resnetctl.suites.sheet import Tile
+
+_SIDE = 192
+"""Pixels of a picture's longer side in the page."""
+_SHOWN_AT = 128
+"""Smaller pictures are enlarged to this, each pixel to a square."""
+
+
+def text(value: object) -> str:
+    """`value` as HTML text, also inside an attribute's quotes."""
+    return html.escape(printable(value))
+
+
+def text_block(lines: str) -> str:
+    """Several lines as HTML text."""
+    return "\n".join(text(line) for line in lines.splitlines())
+
+
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    caption: str,
+    runs_from: int | None = None,
+    wraps: bool = False,
+) -> str:
+    """A table whose first column names the rows; columns from `runs_from` on stand for runs and have their colours.
+
+    With `wraps` long cells take several lines; else the table scrolls by itself where the window is narrower.
+    """
+    cells = [
+        f'<th scope="col">{chip(n - runs_from) if runs_from is not None and n >= runs_from else ""}{text(name)}</th>'
+        for n, name in enumerate(head)
+    ]
+    lines = [
+        f'<tr><th scope="row">{text(first)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    ]
+    # the keyboard scrolls what has the focus
+    return (
+        f'<div class="wide{"" if wraps else " figures"}" tabindex="0" role="region" aria-label="{text(caption)}">'
+        f"<table><caption>{text(caption)}</caption><thead><tr>{''.join(cells)}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def details(summary: str, content: str) -> str:
+    """`content`, folded away."""
+    return f"<details><summary>{text(summary)}</summary>{content}</details>"
+
+
+def plot(svg: str, behind: str, note: str = "") -> str:
+    """A plot with the table behind it."""
+    said = f"<figcaption>{text(note)}</figcaption>" if note else ""
+    return f'<figure class="plot">{svg}{said}{details("Numbers", behind)}</figure>'
+
+
+def chip(run: int) -> str:
+    """A spot of a run's colour."""
+    return f'<span class="chip" style="background:var(--run-{run})" aria-hidden="true"></span>'
+
+
+def gallery(tiles: Sequence[Tile]) -> str:
+    """Pictures side by side, each with its heading and lines."""
+    return f'<ul class="gallery">{"".join(map(_tile, tiles))}</ul>'
+
+
+def _tile(tile: Tile) -> str:
+    lines = "".join(
+        f'<li class="{line.mood or "plain"}" style="--share:{100 * line.share:.0f}%">'
+        f"{_SPOKEN[line.mood]}{text(line.text)}</li>"
+        for line in tile.lines
+    )
+    if tile.picture is None:
+        picture = '<div class="missing">cannot be read</div>'
+    else:
+        height, width = tile.picture.shape[:2]
+        small = ' class="small"' if max(height, width) < _SHOWN_AT else ""
+        picture = f'<img{small} src="{data_uri(tile.picture)}" alt="Picture: {text(tile.heading)}">'
+    return f"<li><figure>{picture}<figcaption>{text(tile.heading)}<ul>{lines}</ul></figcaption></figure></li>"
+
+
+_SPOKEN = {
+    "": "",
+    "good": '<span class="mark" aria-label="right">✓</span> ',
+    "bad": '<span class="mark" aria-label="wrong">✗</span> ',
+}
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """`[H, W, 3] uint8` as an address that holds the picture itself: PNG where it is tiny, else a smaller JPEG."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    is_tiny = max(image.size) <= 64
+    image.save(file, "PNG", optimize=True) if is_tiny else image.save(file, "JPEG", quality=82)
+    kind = "png" if is_tiny else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
