@@ -27,6 +27,7 @@ ALL_ON = {
     "data.augment": "trivial-augment-wide",
     "data.crop_scale": (0.3, 1.0),
 }
+UNMIXED = {"train.mixup_alpha": 0.0, "train.cutmix_alpha": 0.0}
 
 
 def recipe(**values):
@@ -40,9 +41,7 @@ def index(tmp_path_factory):
     return load_dataset(root).train()
 
 
-@pytest.mark.parametrize(
-    "values", [{}, {"train.mix_style": "timm"}, {"train.mixup_alpha": 0.0, "train.cutmix_alpha": 0.0}]
-)
+@pytest.mark.parametrize("values", [{}, {"train.mix_style": "timm"}, UNMIXED])
 def test_it_is_what_the_trainer_gives_the_network(index, values):
     """The pictures that reach the network in real steps, back from their normalisation, to the last pixel."""
     r = recipe(**values)
