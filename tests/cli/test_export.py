@@ -78,7 +78,7 @@ def test_the_exported_file_is_evaluated_and_predicted_without_a_word(run, tmp_pa
         for args in (("--run", "first"), ("--weights", "m.safetensors"))
     )
     assert [t["class"] for t in first["predictions"][0]["top"]] == [t["class"] for t in second["predictions"][0]["top"]]
-    assert second["images"][0]["top"][0]["name"] != second["images"][0]["top"][0]["class"]
+    assert second["predictions"][0]["top"][0]["name"] != second["predictions"][0]["top"][0]["class"]
 
 
 def test_training_starts_from_the_exported_file(run):
