@@ -116,6 +116,8 @@ def _fast_bf16(device: torch.device) -> bool:
         case "xpu":
             return True
         case "cpu":
+            if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):  # ATEN_CPU_CAPABILITY may ask for less
+                return False
             return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
 

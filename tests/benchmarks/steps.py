@@ -159,20 +159,20 @@ def measure(step: Step, device: torch.device, batch: int, seconds: float) -> dic
 
 
 def matmul(device: torch.device) -> dict[str, float]:
-    """What the bf16 matrix products of this device would allow."""
-    rate = matmul_flops(device, torch.bfloat16) / (GFLOP_PER_IMAGE * 1e9)
+    """What the matrix products of this device would allow, in the precision that training takes here."""
+    rate = matmul_flops(device, choose_precision("auto", device)) / (GFLOP_PER_IMAGE * 1e9)
     return {"img_s": rate, "best_img_s": rate}
 
 
 def bandwidth(device: torch.device) -> dict[str, float]:
-    """What the device's memory would allow, if activations alone were moved, PASSES times in bf16."""
+    """What the device's memory would allow, if activations alone were moved, PASSES times, in training's precision."""
     import torchvision
 
-    moved = 0
+    moved, width = 0, choose_precision("auto", device).itemsize
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         nonlocal moved
-        moved += output.numel() * 2 * PASSES
+        moved += output.numel() * width * PASSES
 
     with torch.device("meta"):
         model = torchvision.models.resnet50()

@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import sysconfig
 import types
@@ -101,6 +102,17 @@ def test_ranks_share_the_cpu_alone():
     assert rank_device("cpu", 0, 1) == CPU
     with pytest.raises(UsageError, match="several ranks cannot share"):
         rank_device("cpu:0", 1, 2)
+
+
+@pytest.mark.parametrize("level", ["default", "avx2"])
+def test_a_lower_instruction_set_that_is_asked_for_has_no_fast_bf16(level):
+    program = (
+        "import torch; from resnetctl.engine.device import choose_precision; "
+        "print(choose_precision('auto', torch.device('cpu')))"
+    )
+    env = os.environ | {"ATEN_CPU_CAPABILITY": level}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "torch.float32\n"
 
 
 def test_precisions():
