@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -80,17 +81,18 @@ def _draw(console: Console, verbose: bool, options: str, line: Live) -> Render:
 
 def _log(console: Console, verbose: bool, options: str, seconds: float) -> Render:
     status, last = _Status(), -math.inf
+    columns = console.width - 1 if console.is_terminal else sys.maxsize
 
     def show(event: Event) -> None:
         nonlocal last
         status.take(event)
         lasting = _lasting(event, status, verbose, options)
         for parts in lasting:
-            say("  ".join(part.text for part in parts if part.text), to=console)
+            say(fit(parts, columns) if len(parts) > 1 else parts[0].text, to=console)
         if not lasting and time.monotonic() - last >= seconds:
-            text = status.line(event)
-            if text is not None:
-                say(text, to=console)
+            parts = status.fields(event)
+            if parts:
+                say(fit(parts, columns), to=console)
                 last = time.monotonic()
 
     return show
@@ -140,19 +142,23 @@ class _Status:
             Field(f"ETA {duration(e.eta_seconds)}" if rate else "", 1),
         ]
 
-    def line(self, event: Event) -> str | None:
-        """For a log; None where nothing is worth a line."""
+    def fields(self, event: Event) -> list[Field]:
+        """For a line of a log; empty where nothing is worth one."""
         e = self.at
         if isinstance(event, Evaluating):
-            return f"evaluating: {event.images:,}/{event.total:,} images"
+            return [Field(f"evaluating: {event.images:,}/{event.total:,} images", 0)]
         if e is None or not isinstance(event, Stepped):
-            return None
-        text = f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}  step {e.step:,}/{e.steps:,}  "
-        text += f"loss {_loss(self.loss, 4)}  lr {e.lr:.4g}"
-        if e.images_per_second:
-            text += f"  {e.images_per_second:,.0f} img/s  waiting {100 * e.waiting:.0f} %"
-            text += f"  {duration(e.eta_seconds)} left"
-        return text
+            return []
+        rate = e.images_per_second
+        return [
+            Field(f"epoch {min(e.epoch, e.epochs):.2f}/{e.epochs}", 3),
+            Field(f"step {e.step:,}/{e.steps:,}", 0),
+            Field(f"loss {_loss(self.loss, 4)}", 2),
+            Field(f"lr {e.lr:.4g}", 6),
+            Field(f"{rate:,.0f} img/s" if rate else "", 4),
+            Field(f"waiting {100 * e.waiting:.0f} %" if rate else "", 5),
+            Field(f"{duration(e.eta_seconds)} left" if rate else "", 1),
+        ]
 
 
 def _loss(loss: float | None, digits: int = 3) -> str:

@@ -131,7 +131,7 @@ class Validation:
         seconds = self.seconds or len(self.setup.val) / (EVAL_SPEEDUP * images_per_second)
         t = self.recipe.train
         left = (self.timeline.epoch(self.timeline.steps) - self.timeline.epoch(self.state.step)) / t.eval_every_epochs
-        return math.ceil(left) * seconds
+        return (math.ceil(left) + self.is_due()) * seconds
 
 
 @dataclass

@@ -322,6 +322,16 @@ def test_a_terminal_that_can_draw_nothing_gets_lines(monkeypatch):
     assert "\x1b" not in drawn(STARTED, STEPPED, Evaluating(images=64, total=500), EVALUATED, FINISHED)
 
 
+def test_lines_of_a_terminal_that_can_draw_nothing_do_not_wrap(monkeypatch):
+    """Such a one counts as 80 columns wide."""
+    monkeypatch.setenv("TERM", "dumb")
+    text = drawn(STARTED, STEPPED, replace(STEPPED, step=51), EVALUATED, FINISHED)
+    of_run = [line for line in text.splitlines() if line.startswith("epoch ")]
+    assert len(of_run) == 3
+    assert max(map(cell_len, of_run)) < 80
+    assert all("step 5" in line and "left" in line for line in of_run[:2])
+
+
 def test_an_error_ends_the_bar_and_shows_the_cursor():
     file = io.StringIO()
 

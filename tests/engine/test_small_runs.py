@@ -58,6 +58,14 @@ def test_every_second_epoch_of_many_steps(tmp_path):
     assert [e.step for e in events if isinstance(e, Evaluated)] == [7, 13]
 
 
+def test_the_time_left_after_the_last_step_is_that_of_the_evaluation_to_come(tmp_path):
+    events = list(train(setup(tmp_path, pictures(2, 5), train__global_batch=5, train__epochs=1), StopRequest()))
+    assert [e.step for e in events if isinstance(e, Evaluated)] == [2]
+    last = [e for e in events if isinstance(e, Stepped)][-1]
+    assert last.step == last.steps == 2
+    assert last.eta_seconds > 0
+
+
 def test_unreadable_images_are_told_once_and_counted(tmp_path):
     files = pictures(2, 9) | {"class0/bad[/].jpg": b"no picture"}
     events = list(train(setup(tmp_path, files, train__global_batch=19, train__epochs=3), StopRequest()))
