@@ -1,7 +1,7 @@
 """Compare with others' public code, in one run, interleaved: `python -m tests.benchmarks [PART …]`.
 
-The parts are loader, step, start, save and, where there is a GPU, gpu. Writes results.json and results.md. FFCV is
-compared where `--ffcv-python` names a Python that has it.
+The parts are loader, step, start, save; augment and extras besides; and, where there is a GPU, gpu. Writes results.json
+and results.md. FFCV is compared where `--ffcv-python` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "torchcodec", "pillow", "numpy", "timm", "nv
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parts = ["loader", "step", "start", "save", "gpu"]
+    parts = ["loader", "step", "start", "save", "augment", "extras", "gpu"]
     parser.add_argument("what", nargs="*", metavar="PART", choices=[*parts, []], default=[], help=", ".join(parts))
     parser.add_argument("--images", type=Path, help="a folder with train/<class>/ of your own, instead of photographs")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "resnetctl-benchmarks")
@@ -126,6 +126,27 @@ def loaders(args: argparse.Namespace) -> dict[str, Any]:
     return _interleaved(commands, args.repeats)
 
 
+def augment(args: argparse.Namespace) -> dict[str, Any]:
+    """img/s of the loaders with TrivialAugment and RandAugment."""
+    tree = datasets.class_folders(args.work, args.images)
+    peers = {"torchvision reference": tree, "torchvision tensors": tree, "timm": tree}
+    peers["resnetctl"] = datasets.index_folders(tree, args.work)
+    commands: dict[str, list[Any]] = {
+        f"{name}, {kind}": [
+            *(sys.executable, "-m", "tests.benchmarks.loaders", name.replace(" ", "-"), path, args.seconds, kind)
+        ]
+        for kind in ("trivial", "rand")
+        for name, path in peers.items()
+        if (name, kind) != ("timm", "trivial")
+    }
+    return _interleaved(commands, args.repeats)
+
+
+def extras(args: argparse.Namespace) -> dict[str, Any]:
+    """img/s of our training step with mixup and with EMA, in one process, a step of each in turn."""
+    return _interleaved({"step": [sys.executable, "-m", "tests.benchmarks.extras", 4 * args.seconds]}, 1)["step"]
+
+
 def step(args: argparse.Namespace) -> dict[str, Any]:
     """img/s of the training step on the CPU."""
     return _interleaved(
@@ -157,7 +178,15 @@ def save(args: argparse.Namespace) -> dict[str, Any]:
     return _interleaved({"save": [sys.executable, "-m", "tests.benchmarks.saving", "--device", "cpu"]}, 1)
 
 
-PARTS = {"loader": loaders, "step": step, "start": start, "save": save, "gpu": gpu}
+PARTS = {
+    "loader": loaders,
+    "step": step,
+    "start": start,
+    "save": save,
+    "augment": augment,
+    "extras": extras,
+    "gpu": gpu,
+}
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -170,6 +199,13 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     if "loader" in results:
         lines += _table(results["loader"], "torchvision reference", "loader, batch 128, 2 workers, 2 cores")
+    if "augment" in results:
+        lines += _table(
+            results["augment"], "torchvision reference, trivial", "loader with augmentation, 2 workers, 2 cores"
+        )
+    if "extras" in results:
+        lines += ["| training step, ResNet-50, 128 px, batch 32 | img/s |", "|---|---|"]
+        lines += [f"| {k} | {v['median']:.2f} |" for k, v in results["extras"].items()]
     if "step" in results:
         lines += _table(results["step"], "one-page", "training step, ResNet-50, 224 px, batch 32")
     if "gpu" in results:

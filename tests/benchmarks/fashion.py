@@ -34,6 +34,7 @@ VARIANTS: dict[str, Words] = {
     "small": (),
     "without label smoothing": ("train.label_smoothing=0",),
     "EMA, half-life of 100 steps": ("ema.every_steps=5", "ema.half_life=100"),
+    "EMA, half-life of 20 steps": ("ema.every_steps=1", "ema.half_life=20"),
     "mixup 0.2": ("train.mixup_alpha=0.2",),
     "cutmix 1.0": ("train.cutmix_alpha=1.0",),
     "TrivialAugment": ("data.augment=trivial-augment-wide",),

@@ -1,8 +1,9 @@
 """The operations of automatic augmentation on uint8 pictures: the pixels of Pillow, on whose images torchvision's
 reference training and timm work.
 
-Nearly all are Pillow's own, bit for bit. Shears and translations by parts of a pixel, which Pillow computes as it does
-any affine map, are computed row by row in a third of its time or less, and differ from it by at most 1 of 255.
+All but shears and translations by parts of a pixel are Pillow's bit for bit; those differ from it by at most 1 of 255.
+Pillow itself does what it does fastest. What takes it long is done here, a whole picture at a time: what changes each
+value by itself goes through a table of 256 bytes, and moves copy or mix whole rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from numpy.lib.stride_tricks import as_strided
+from PIL import Image, ImageOps
 
 Color = tuple[int, int, int]
 
@@ -30,86 +32,207 @@ class Operation(NamedTuple):
 
 def apply(pixels: np.ndarray, operations: Sequence[Operation], fill: Color) -> np.ndarray:
     """`operations` one after the other on `[H, W, 3] uint8`, contiguous; `fill` is what shows beyond the border."""
-    if not operations:
-        return pixels
-    image = Image.frombuffer("RGB", pixels.shape[1::-1], pixels, "raw", "RGB", 0, 1)
     for operation in operations:
-        image = OPERATIONS[operation.name](image, operation, fill)
-    return np.asarray(image)
+        pixels = OPERATIONS[operation.name](pixels, operation, fill)
+    return pixels
 
+
+def _pillow(pixels: np.ndarray) -> Image.Image:
+    return Image.frombuffer("RGB", pixels.shape[1::-1], pixels, "raw", "RGB", 0, 1)
+
+
+# --- each value by itself -------------------------------------------------------------------------------------------
+
+_VALUES = np.arange(256)
+
+
+def _through(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Each value replaced by what `table [256] uint8` has for it."""
+    return np.frombuffer(bytearray(pixels).translate(table.tobytes()), np.uint8).reshape(pixels.shape)
+
+
+def _posterize(pixels: np.ndarray, bits: int) -> np.ndarray:
+    return pixels & np.uint8(256 - (1 << 8 - bits))  # 0 bits, which Pillow refuses since version 13, leave black
+
+
+def _solarize(pixels: np.ndarray, threshold: float) -> np.ndarray:
+    return _through(pixels, np.where(threshold > _VALUES, _VALUES, 255 - _VALUES).astype(np.uint8))
+
+
+def _solarize_add(pixels: np.ndarray, add: int) -> np.ndarray:
+    return _through(pixels, np.where(_VALUES < 128, np.minimum(255, _VALUES + add), _VALUES).astype(np.uint8))
+
+
+def _auto_contrast(pixels: np.ndarray) -> np.ndarray:
+    rows = pixels.reshape(len(pixels), -1)
+    low, high = (x.reshape(-1, 3).astype(float) for x in (rows.min(0), rows.max(0)))
+    low, high = low.min(0), high.max(0)
+    same = (low == 0) & (high == 255) | (low >= high)
+    if same.all():
+        return pixels  # as photographs often are
+    scale = np.where(same, 1.0, 255.0 / np.maximum(high - low, 1))
+    table = _VALUES[:, None] * scale - np.where(same, 0.0, low * scale)
+    return np.asarray(_pillow(pixels).point(table.clip(0, 255).astype(np.uint8).T.ravel().tolist()))
+
+
+# --- mixed with another picture, as Pillow's ImageEnhance does ------------------------------------------------------
+
+
+def _blend(other: np.ndarray, pixels: np.ndarray, factor: float) -> np.ndarray:
+    """other + factor · (pixels − other), cut to 0 … 255 and to whole numbers: Pillow's blend."""
+    base = other.astype(np.int16)
+    mixed = (pixels - base).astype(np.float32)
+    mixed *= factor
+    mixed += base
+    return mixed.clip(0, 255, out=mixed).astype(np.uint8)
+
+
+def _brightness(pixels: np.ndarray, factor: float) -> np.ndarray:
+    return _through(pixels, _blend(np.zeros(256, np.uint8), _VALUES.astype(np.uint8), factor))
+
+
+def _contrast(pixels: np.ndarray, factor: float) -> np.ndarray:
+    histogram = np.array(_pillow(pixels).convert("L").histogram())
+    mean = int((histogram * _VALUES).sum() / histogram.sum() + 0.5)
+    return _through(pixels, _blend(np.full(256, mean, np.uint8), _VALUES.astype(np.uint8), factor))
+
+
+def _color(pixels: np.ndarray, factor: float) -> np.ndarray:
+    return _blend(np.asarray(_pillow(pixels).convert("L").convert("RGB")), pixels, factor)
+
+
+def _sharpness(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """Mixed with the mean of 3 × 3 pixels of which the middle counts five times; the border stays."""
+    height, width, _ = pixels.shape
+    if min(height, width) < 3:
+        return pixels
+    rows = pixels.reshape(height, -1)
+    wide = rows.astype(np.uint16)
+    three = wide[:, :-6] + wide[:, 3:-3]
+    three += wide[:, 6:]
+    sums = three[:-2] + three[1:-1]
+    sums += three[2:]
+    sums += wide[1:-1, 3:-3] << 2
+    sums += 6  # to the nearest of 13
+    smooth = (sums // np.uint16(13)).astype(np.uint8)
+    result = rows.copy()
+    result[1:-1, 3:-3] = _blend(smooth, rows[1:-1, 3:-3], factor)
+    return result.reshape(pixels.shape)
+
+
+def _hue(pixels: np.ndarray, turn: float) -> np.ndarray:
+    h, s, v = _pillow(pixels).convert("HSV").split()
+    h = h.point([(i + int(turn * 255)) % 256 for i in range(256)])
+    return np.asarray(Image.merge("HSV", (h, s, v)).convert("RGB"))
+
+
+# --- moved ----------------------------------------------------------------------------------------------------------
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_EDGE = 2  # places beyond a row's ends that interpolation may read
 
 
-def _slide(image: Image.Image, slope: float, offset: float, interpolation: str, fill: Color) -> Image.Image:
-    """Each row y moved to the left by slope · (y + 0.5) + offset pixels.
+def _slide(rows: np.ndarray, move: np.ndarray, interpolation: str, fill: np.ndarray) -> np.ndarray:
+    """Each row of `rows [R, L, C] uint8` moved `move [R]` places to the left; where there was nothing, `fill [C]`.
 
-    What `Image.transform` gives for (1, slope, offset, 0, 1, 0). A pixel is weighted from 2 (4, bicubic) neighbours in
-    its row: centre + Σ weight · (neighbour − centre), which leaves an even colour exactly as it is.
+    A place is weighted from 2 (4, bicubic) neighbours in its row: centre + Σ weight · (neighbour − centre), which
+    leaves an even colour exactly as it is.
     """
-    width, height = image.size
-    move = slope * (np.arange(height) + 0.5) + offset
+    _, length, channels = rows.shape
     whole = np.floor(move)
     d = torch.from_numpy(move - whole)[:, None]
-    if interpolation == "bicubic":  # Pillow's cubic, with a = -1
-        weights = {-1: -d + 2 * d**2 - d**3, 1: d + d**2 - d**3, 2: d**3 - d**2}
-    else:
+    weights: dict[int, torch.Tensor] = {}
+    if d.any():
         weights = {1: d}
-    first, last = min(0, *weights), max(weights)
-    columns = np.arange(first, width + last) + whole.astype(np.int64)[:, None]
-    places = columns.clip(0, width - 1) + np.arange(0, height * width, width)[:, None]
-    pixels = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint32).take(places)
-    values = torch.from_numpy(pixels.view(np.uint8)).float()  # [H, (W + taps - 1) * 4]
-    centre = values[:, -4 * first : 4 * (width - first)]
-    moved = centre.clone()
-    for tap, weight in weights.items():
-        moved.addcmul_(values[:, 4 * (tap - first) : 4 * (tap - first + width)] - centre, weight.float())
-    result = moved.clamp_(0, 255).numpy().astype(np.uint8).view(np.uint32)
-    x = np.arange(width)
-    beyond = (x < np.ceil(-0.5 - move)[:, None]) | (x >= np.ceil(width - 0.5 - move)[:, None])
-    np.copyto(result, np.array([*fill, 255], np.uint8).view(np.uint32), where=beyond)
-    return Image.frombytes("RGB", image.size, result, "raw", "RGBX", 0, 1)
+        if interpolation == "bicubic":  # Pillow's cubic, with a = -1
+            weights = {-1: -d + 2 * d**2 - d**3, 1: d + d**2 - d**3, 2: d**3 - d**2}
+    first, last = min(0, 0, *weights), max(0, 0, *weights)
+    read = _read(rows, whole.astype(np.int64) + first, length + last - first)
+    centre = read[:, -first * channels : (length - first) * channels]
+    if weights:
+        values = torch.from_numpy(read).float()
+        middle = values[:, -first * channels : (length - first) * channels]
+        moved = middle.clone()
+        for tap, weight in weights.items():
+            begin = (tap - first) * channels
+            moved.addcmul_(values[:, begin : begin + length * channels] - middle, weight.float())
+        centre = moved.clamp_(0, 255).numpy().astype(np.uint8)
+    start = np.ceil(-0.5 - move).astype(np.int64).clip(-length, length)
+    # for each row a part of nothing, the whole row, nothing: from where its first place lies
+    inside = np.zeros((3, length, channels), np.uint8)
+    inside[1] = 255
+    result = centre & _parts(inside.ravel(), (length - start) * channels, length * channels)
+    if fill.any():
+        around = np.tile(fill, (3, length, 1))
+        around[1] = 0
+        result |= _parts(around.ravel(), (length - start) * channels, length * channels)
+    return result.reshape(rows.shape)
 
 
-def _slide_columns(image: Image.Image, slope: float, offset: float, interpolation: str, fill: Color) -> Image.Image:
-    turn = Image.Transpose.TRANSPOSE
-    return _slide(image.transpose(turn), slope, offset, interpolation, fill).transpose(turn)
+def _read(rows: np.ndarray, begin: np.ndarray, places: int) -> np.ndarray:
+    """`[R, places · C]`: each row from its place `begin [R]` on, the first and the last place repeated a little.
+
+    What lies farther out is arbitrary.
+    """
+    count, length, channels = rows.shape
+    begin = begin.clip(-length - _EDGE, length)
+    pitch = length + 2 * _EDGE
+    flat = np.empty((count * pitch + 2 * places) * channels, np.uint8)  # room at both ends, whatever the move
+    padded = flat[places * channels : (places + count * pitch) * channels].reshape(count, pitch, channels)
+    padded[:, _EDGE:-_EDGE] = rows
+    padded[:, :_EDGE], padded[:, -_EDGE:] = rows[:, :1], rows[:, -1:]
+    return _parts(flat, (places + np.arange(count) * pitch + _EDGE + begin) * channels, places * channels)
 
 
-def _posterize(image: Image.Image, bits: int) -> Image.Image:
-    mask = 256 - (1 << 8 - bits)  # 0 bits, which Pillow refuses since version 13, leave black
-    return image.point([i & mask for i in range(256)] * 3)
+def _parts(flat: np.ndarray, begin: np.ndarray, length: int) -> np.ndarray:
+    """`[R, length]`: so many values of `flat` from each of `begin [R]` on."""
+    return as_strided(flat, (flat.size - length + 1, length), (1, 1), writeable=False)[begin]
 
 
-def _solarize(image: Image.Image, threshold: float) -> Image.Image:
-    return image.point([i if i < threshold else 255 - i for i in range(256)] * 3)
+def _shear_x(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
+    """What Pillow's `transform` gives for (1, slope, 0, 0, 1, 0)."""
+    move = o.argument * (np.arange(len(pixels)) + 0.5)
+    return _slide(pixels, move, o.interpolation, np.array(fill, np.uint8))
 
 
-def _solarize_add(image: Image.Image, add: int) -> Image.Image:
-    return image.point([min(255, i + add) if i < 128 else i for i in range(256)] * 3)
+def _shear_y(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
+    return _turned(_shear_x(_turned(pixels), o, fill))
 
 
-def _hue(image: Image.Image, turn: float) -> Image.Image:
-    h, s, v = image.convert("HSV").split()
-    h = h.point([(i + int(turn * 255)) % 256 for i in range(256)])
-    return Image.merge("HSV", (h, s, v)).convert("RGB")
+def _turned(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(_pillow(pixels).transpose(Image.Transpose.TRANSPOSE))
 
 
-OPERATIONS: dict[str, Callable[[Image.Image, Operation, Color], Image.Image]] = {
-    "auto-contrast": lambda image, o, fill: ImageOps.autocontrast(image),
-    "equalize": lambda image, o, fill: ImageOps.equalize(image),
-    "invert": lambda image, o, fill: ImageOps.invert(image),
-    "posterize": lambda image, o, fill: _posterize(image, int(o.argument)),
-    "solarize": lambda image, o, fill: _solarize(image, o.argument),
-    "solarize-add": lambda image, o, fill: _solarize_add(image, int(o.argument)),
-    "color": lambda image, o, fill: ImageEnhance.Color(image).enhance(o.argument),
-    "contrast": lambda image, o, fill: ImageEnhance.Contrast(image).enhance(o.argument),
-    "brightness": lambda image, o, fill: ImageEnhance.Brightness(image).enhance(o.argument),
-    "sharpness": lambda image, o, fill: ImageEnhance.Sharpness(image).enhance(o.argument),
-    "hue": lambda image, o, fill: _hue(image, o.argument),
-    "rotate": lambda image, o, fill: image.rotate(o.argument, _RESAMPLING[o.interpolation], fillcolor=fill),
-    "shear-x": lambda image, o, fill: _slide(image, o.argument, 0.0, o.interpolation, fill),
-    "shear-y": lambda image, o, fill: _slide_columns(image, o.argument, 0.0, o.interpolation, fill),
-    "translate-x": lambda image, o, fill: _slide(image, 0.0, o.argument, o.interpolation, fill),
-    "translate-y": lambda image, o, fill: _slide_columns(image, 0.0, o.argument, o.interpolation, fill),
+def _translate_x(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
+    return _slide(pixels, np.full(len(pixels), o.argument), o.interpolation, np.array(fill, np.uint8))
+
+
+def _translate_y(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
+    """As one row whose places are the picture's rows."""
+    row = pixels.reshape(1, len(pixels), -1)
+    beyond = np.tile(np.array(fill, np.uint8), pixels.shape[1])
+    return _slide(row, np.array([o.argument]), o.interpolation, beyond).reshape(pixels.shape)
+
+
+def _rotate(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
+    return np.asarray(_pillow(pixels).rotate(o.argument, _RESAMPLING[o.interpolation], fillcolor=fill))
+
+
+OPERATIONS: dict[str, Callable[[np.ndarray, Operation, Color], np.ndarray]] = {
+    "auto-contrast": lambda pixels, o, fill: _auto_contrast(pixels),
+    "equalize": lambda pixels, o, fill: np.asarray(ImageOps.equalize(_pillow(pixels))),
+    "invert": lambda pixels, o, fill: ~pixels,
+    "posterize": lambda pixels, o, fill: _posterize(pixels, int(o.argument)),
+    "solarize": lambda pixels, o, fill: _solarize(pixels, o.argument),
+    "solarize-add": lambda pixels, o, fill: _solarize_add(pixels, int(o.argument)),
+    "color": lambda pixels, o, fill: _color(pixels, o.argument),
+    "contrast": lambda pixels, o, fill: _contrast(pixels, o.argument),
+    "brightness": lambda pixels, o, fill: _brightness(pixels, o.argument),
+    "sharpness": lambda pixels, o, fill: _sharpness(pixels, o.argument),
+    "hue": lambda pixels, o, fill: _hue(pixels, o.argument),
+    "rotate": _rotate,
+    "shear-x": _shear_x,
+    "shear-y": _shear_y,
+    "translate-x": _translate_x,
+    "translate-y": _translate_y,
 }
