@@ -68,7 +68,7 @@ def check_crop(recipe: Recipe, crop: Any, flip: Any) -> None:
     assert tuple(crop.size) == (data.train_size, data.train_size)
     assert data.crop_scale == tuple(crop.scale)
     assert data.crop_ratio == pytest.approx(tuple(crop.ratio))
-    assert data.interpolation == crop.interpolation.value
+    assert data.interpolation == getattr(crop.interpolation, "value", crop.interpolation)
     assert data.hflip == flip.p
 
 
