@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import console, options
-from resnetctl.errors import EXIT_DATA, UsageError, printable
+from resnetctl.errors import EXIT_DATA, UsageError, counted, printable
 from resnetctl.hardware import usable_cores
 
 if TYPE_CHECKING:
+    from resnetctl.data.duplicates import Duplicates
     from resnetctl.data.verify import Report
 
 _SHOWN = 20  # bad images in the table; --json has them all
@@ -31,24 +32,34 @@ def verify(
             "--sample", min=1, show_default="all", help="A quick look: decode N images of each split, keep nothing."
         ),
     ] = None,
+    near: Annotated[
+        bool,
+        typer.Option(
+            "--near", help="Also name images of two splits or classes that look alike (a few bits of a hash)."
+        ),
+    ] = False,
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
     """Check the data set: counts, classes, the order of the labels, and that every image decodes.
 
     Bad images are put into quarantine, where train and eval leave them out; quarantine.jsonl in the data root lists
-    them. The CRCs of all are recorded, and compared the next time.
+    them. The CRCs of all are recorded, and compared the next time. Images that stand in both train and val, or in two
+    classes, are named; they are no error, since ImageNet has some.
 
     \b
     Examples:
       resnetctl verify
       resnetctl verify --sample 100
       resnetctl verify --archives
+      resnetctl verify --near
     """
     if accept_archives and not archives:
         raise UsageError("--accept-archives belongs to --archives", hint="add --archives")
     if accept and sample:
         raise UsageError("--accept records what it finds, and --sample keeps nothing", hint="leave out one of the two")
+    if near and sample:
+        raise UsageError("--near looks at all images, and --sample at a few", hint="leave out one of the two")
     from resnetctl.data import verify as data_verify
 
     workers = usable_cores() if workers is None else workers
@@ -60,6 +71,7 @@ def verify(
             accept_archives=accept_archives,
             accept_changed=accept,
             sample=sample,
+            near=near,
             progress=progress,
         )
     if as_json:
@@ -79,12 +91,37 @@ def _show(report: "Report") -> None:
         console.table(("split", "bad image", "why"), [(b.split, b.name, b.reason) for b in report.bad[:_SHOWN]])
         if len(report.bad) > _SHOWN:
             console.notice(f"{len(report.bad) - _SHOWN:,} more bad images: resnetctl verify --json lists them all")
+    if report.duplicates:
+        _show_duplicates(report)
     speed = report.images / max(report.seconds, 1e-9)
     verdict = "is in order" if report.ok else "is not in order"
     console.notice(
         f"{printable(report.dataset.name)} {verdict}; {report.images:,} images in {console.duration(report.seconds)} "
         f"({speed:,.0f} img/s)"
     )
+
+
+def _show_duplicates(report: "Report") -> None:
+    rows = []
+    for group in report.duplicates[:_SHOWN]:
+        where = ["train and val"] * group.in_both_splits + ["two classes"] * group.in_two_classes
+        what = "same bytes" if group.same_bytes else "look alike"
+        for n, (split, name) in enumerate(group.images[:_SHOWN]):
+            rows.append((split, name, "" if n else f"{what}, in {' and in '.join(where)}"))
+        if len(group.images) > _SHOWN:
+            rows.append(("", f"and {len(group.images) - _SHOWN:,} more", ""))
+    console.table(("split", "image that is there twice", ""), rows)
+    if len(report.duplicates) > _SHOWN:
+        left = len(report.duplicates) - _SHOWN
+        console.notice(f"{left:,} more groups of such images: resnetctl verify --json lists them all")
+    leaks = [group.same_bytes for group in report.duplicates if group.in_both_splits]
+    if any(leaks):
+        console.warn(
+            f"{counted(sum(leaks), 'image')} in both train and val: a model learns them by heart, and top-1 is too high"
+        )
+    if not all(leaks):
+        number = len(leaks) - sum(leaks)
+        console.notice(f"{counted(number, 'group')} of train and val images look alike: are they the same pictures?")
 
 
 def _document(report: "Report") -> dict[str, Any]:
@@ -97,8 +134,19 @@ def _document(report: "Report") -> dict[str, Any]:
         "images": report.images,
         "checks": [check._asdict() for check in report.checks],
         "bad": [{k: printable(v) for k, v in vars(bad).items()} for bad in report.bad],
+        "duplicates": [_duplicates(group) for group in report.duplicates],
         "unusual": report.notes,
         "quarantined": sum(report.dataset.quarantined.values()),
         "notes": list(report.remarks),
         "seconds": round(report.seconds, 3),
+    }
+
+
+def _duplicates(group: "Duplicates") -> dict[str, Any]:
+    images = [{"split": split, "name": printable(name)} for split, name in group.images]
+    return {
+        "same_bytes": group.same_bytes,
+        "in_both_splits": group.in_both_splits,
+        "in_two_classes": group.in_two_classes,
+        "images": images,
     }

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from resnetctl.data.images.header import ends_in_zeros
+from resnetctl.data.images.perceptual import perceptual_hash
 from resnetctl.data.images.pillow import check_mode, open_image
 from resnetctl.data.index import UNKNOWN_CRC, Index
 from resnetctl.errors import DataError, printable
@@ -28,10 +29,15 @@ class ImageCheck(NamedTuple):
     """Of its bytes, where they decode."""
     changed: bool = False
     """Whether it decodes, but has other bytes than when its CRC was recorded."""
+    look: int = 0
+    """Its perceptual hash, where that was asked for."""
 
 
-def check_image(index: Index, i: int, *, accept_changed: bool = False) -> ImageCheck:
-    """Check sample i of `index`; `accept_changed`: bytes that decode are fine, though they are not those recorded."""
+def check_image(index: Index, i: int, *, accept_changed: bool = False, look: bool = False) -> ImageCheck:
+    """Check sample i of `index`; `accept_changed`: bytes that decode are fine, though they are not those recorded.
+
+    With `look` its perceptual hash is computed, too.
+    """
     try:
         data = index.read(i)
     except DataError as error:
@@ -46,7 +52,8 @@ def check_image(index: Index, i: int, *, accept_changed: bool = False) -> ImageC
     except DataError as error:
         return ImageCheck(f"{_CHANGED}; {error.message}" if changed else error.message)
     unusual = tuple(_unusual(index.name(i), str(image.format), image.mode))
-    return ImageCheck(_CHANGED if changed and not accept_changed else None, unusual, crc32, changed)
+    reason = _CHANGED if changed and not accept_changed else None
+    return ImageCheck(reason, unusual, crc32, changed, perceptual_hash(image) if look else 0)
 
 
 def _check_size(index: Index, i: int, image: Image.Image) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ import numpy as np
 from resnetctl.data.batches.order import permutation
 from resnetctl.data.checks import Check, classes, counts, labels, not_in_the_index, same_classes
 from resnetctl.data.dataset import Dataset, load_dataset
+from resnetctl.data.duplicates import Duplicates, Part, find_duplicates
 from resnetctl.data.image_check import ImageCheck, check_image
+from resnetctl.data.images.perceptual import check_imagehash
 from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
 from resnetctl.data.index_writer import with_findings
 from resnetctl.data.missing import missing_source
@@ -48,6 +50,8 @@ class Report:
     """What is unusual but fine, and how many images are so."""
     remarks: tuple[str, ...]
     """What prepare noted of the data set, and what verify kept of what it found."""
+    duplicates: tuple[Duplicates, ...]
+    """Images that stand in both splits or in two classes: nothing that verify calls wrong, since ImageNet has some."""
     images: int
     """How many were decoded."""
     seconds: float
@@ -70,6 +74,8 @@ class _Findings:
     changed: int = 0
     """Images that decode, but have other bytes than when their CRC was recorded."""
     unusual: Counter[str] = field(default_factory=Counter)
+    looks: dict[int, int] = field(default_factory=dict)
+    """Perceptual hashes, where they were asked for."""
 
 
 def verify(
@@ -80,18 +86,22 @@ def verify(
     accept_archives: bool = False,
     accept_changed: bool = False,
     sample: int | None = None,
+    near: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Check the data set in `data_root`, decoding every image in `workers` processes (0: in this one).
 
     `archives`: also hold the archives against their checksums; `accept_archives`: take those that differ as they are,
     and record that. `accept_changed`: take images that decode, but have changed since their CRC was recorded, as they
-    are. `sample`: decode only so many images of each split, and keep nothing of what is found.
+    are. `sample`: decode only so many images of each split, and keep nothing of what is found. `near`: name images that
+    look alike, too, besides those of the same bytes; with `sample` none are looked for.
 
     Raises DataError where there is no prepared data set, its index cannot be read or its images are gone as a whole,
     and ResnetctlError where another process prepares or verifies it.
     """
     start = time.monotonic()
+    if near:
+        check_imagehash()
     dataset = load_dataset(data_root)
     with _lock(data_root, sample) as writable:
         indexes = {split: dataset.open(split, include_quarantined=True) for split in dataset.fingerprints}
@@ -105,9 +115,11 @@ def verify(
         if archives:
             root = next(iter(indexes.values())).root
             checks += _archives(root, dataset.checksums, accepted, accept_archives, progress)
-        found = {split: _decode(index, workers, sample, accept_changed, progress) for split, index in indexes.items()}
+        how = partial(check_image, accept_changed=accept_changed, look=near)
+        found = {split: _decode(index, workers, sample, how, progress) for split, index in indexes.items()}
         checks += [_images(index, found[split]) for split, index in indexes.items()]
         _refuse_missing(indexes)  # a disk that failed meanwhile puts no image into quarantine
+        duplicates = [] if sample else find_duplicates([_part(i, found[s], near) for s, i in indexes.items()])
         bad = [_bad_image(index, i, why) for split, index in indexes.items() for i, why in found[split].bad.items()]
         remarks = list(dict.fromkeys(note for index in indexes.values() for note in index.info.notes))
         remarks += [_changed(split, f.changed, accept_changed) for split, f in found.items() if f.changed]
@@ -125,6 +137,7 @@ def verify(
         bad=tuple(bad),
         notes=dict(sum((f.unusual for f in found.values()), Counter())),
         remarks=tuple(remarks),
+        duplicates=tuple(duplicates),
         images=sum(len(f.rows) for f in found.values()),
         seconds=time.monotonic() - start,
     )
@@ -176,16 +189,31 @@ def _archives(
             )
 
 
-def _decode(index: Index, workers: int, sample: int | None, accept_changed: bool, progress: Progress) -> _Findings:
+def _part(index: Index, found: _Findings, near: bool) -> Part:
+    """A split for the search for duplicates; images that are bad are none."""
+    crc32 = np.array(index.crc32)
+    crc32[list(found.crc32)] = list(found.crc32.values())
+    crc32[list(found.bad)] = UNKNOWN_CRC
+    if not near:
+        return Part(index=index, crc32=crc32)
+    looks = np.zeros(len(index), np.uint64)
+    looks[list(found.looks)] = np.array(list(found.looks.values()), np.uint64)
+    return Part(index=index, crc32=crc32, looks=looks)
+
+
+def _decode(
+    index: Index, workers: int, sample: int | None, how: Callable[[Index, int], ImageCheck], progress: Progress
+) -> _Findings:
     """Decode the images of `index`; results come back in any order and are put into the index's."""
     rows = np.arange(len(index)) if sample is None else np.sort(permutation(0, 0, len(index))[:sample])
     unusual: Counter[str] = Counter()
     done, what = 0, f"decoding {index.info.split}"
     chunks = (rows[at : at + _CHUNK].tolist() for at in range(0, len(rows), _CHUNK))
     start = partial(_open_index, index.path)
-    check_rows = partial(_check_rows, accept_changed=accept_changed)
+    check_rows = partial(_check_rows, how=how)
     bad: dict[int, str] = {}
     crc32: dict[int, int] = {}
+    looks: dict[int, int] = {}
     changed = 0
     try:
         for checked in in_parallel(check_rows, chunks, workers=workers, start=start):
@@ -196,11 +224,14 @@ def _decode(index: Index, workers: int, sample: int | None, accept_changed: bool
                     bad[i] = check.reason
                 elif index.crc32[i] == UNKNOWN_CRC or check.changed:
                     crc32[i] = check.crc32
+                if check.look and check.reason is None:
+                    looks[i] = check.look
             done += len(checked)
             progress(what, done, len(rows))
     finally:
         _open_index(None)
-    return _Findings(rows=rows, bad=dict(sorted(bad.items())), crc32=crc32, changed=changed, unusual=unusual)
+    bad = dict(sorted(bad.items()))
+    return _Findings(rows=rows, bad=bad, crc32=crc32, changed=changed, unusual=unusual, looks=looks)
 
 
 _index: Index | None = None
@@ -211,9 +242,9 @@ def _open_index(path: Path | None) -> None:
     _index = None if path is None else Index(path, include_quarantined=True)
 
 
-def _check_rows(rows: list[int], accept_changed: bool) -> list[tuple[int, ImageCheck]]:
+def _check_rows(rows: list[int], how: Callable[[Index, int], ImageCheck]) -> list[tuple[int, ImageCheck]]:
     assert _index is not None
-    return [(i, check_image(_index, i, accept_changed=accept_changed)) for i in rows]
+    return [(i, how(_index, i)) for i in rows]
 
 
 def _changed(split: str, count: int, accepted: bool) -> str:

@@ -144,3 +144,45 @@ def test_a_quick_look(cli, tmp_path: Path) -> None:
     done = cli("verify", "--sample", "20", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["images"] == 40
+
+
+def leaking(root: Path) -> None:
+    for split, seeds in (("train", (1, 2, 3)), ("val", (1, 4))):
+        (root / split / "[b]cat").mkdir(parents=True)
+        for seed in seeds:
+            (root / split / "[b]cat" / f"{seed}.jpg").write_bytes(jpeg(seed))
+
+
+def test_an_image_of_both_splits_is_named_and_no_error(cli, tmp_path: Path) -> None:
+    leaking(tmp_path / "data")
+    cli("prepare")
+    done = cli("verify", "--workers", "0")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    at = lines.index("split  image that is there twice")
+    assert [line.split("  ", 2) for line in lines[at + 1 : at + 3]] == [
+        ["train", "[b]cat/1.jpg", " " * 13 + "same bytes, in train and val"],
+        ["val", "", "[b]cat/1.jpg"],
+    ]
+    assert "warning: 1 image in both train and val: a model learns them by heart" in done.stderr
+
+
+def test_json_lists_what_is_there_twice(cli, tmp_path: Path) -> None:
+    leaking(tmp_path / "data")
+    cli("prepare")
+    document = json.loads(cli("verify", "--near", "--json", "--workers", "0").stdout)
+    assert document["ok"] is True
+    assert document["duplicates"] == [
+        {
+            "same_bytes": True,
+            "in_both_splits": True,
+            "in_two_classes": False,
+            "images": [{"split": "train", "name": "[b]cat/1.jpg"}, {"split": "val", "name": "[b]cat/1.jpg"}],
+        }
+    ]
+
+
+def test_near_needs_all_images(cli) -> None:
+    done = cli("verify", "--near", "--sample", "5")
+    assert done.returncode == 2
+    assert "hint: leave out one of the two" in done.stderr
