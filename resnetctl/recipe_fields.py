@@ -186,6 +186,8 @@ class TrainRecipe(Section):
     """Steps between readings of the loss, each of which waits for the device."""
     running_loss_every: int = key(0, between(0, 1 << 30))
     """Mini-batches between prints of the running loss; 0: none."""
+    tensorboard: bool = key(False, resume="free")
+    """Also write the metrics as events for TensorBoard into the run's folder (an extra)."""
     eval_every_epochs: int = key(1, between(1, 100_000), resume="free")
     """Epochs between evaluations; the last epoch is always evaluated."""
 

@@ -43,13 +43,16 @@ def check_train(
         check_name(name)
     if has_launcher(os.environ) or read_world(os.environ).size > 1:
         return
-    if recipe is not None and not resume:
-        load_recipe(recipe, overrides=overrides)
+    chosen = load_recipe(recipe, overrides=overrides) if recipe is not None and not resume else None
     dataset = load_dataset(data)
     if resume:
-        _check_resumed(runs, which, overrides)
+        chosen = _resumed(runs, which, overrides)
     elif recipe is None:
-        suitable(dataset, overrides)
+        chosen, _ = suitable(dataset, overrides)
+    if chosen is not None and chosen.train.tensorboard:
+        from resnetctl.runs.tensorboard import check_tensorboard
+
+        check_tensorboard()
 
 
 def _meant(word: str) -> tuple[str, str]:
@@ -63,7 +66,8 @@ def _meant(word: str) -> tuple[str, str]:
     return "a run to go on with", f"--resume {word}"
 
 
-def _check_resumed(runs: Path, which: str | None, overrides: "list[Override]") -> None:
+def _resumed(runs: Path, which: str | None, overrides: "list[Override]") -> "Recipe | None":
+    """The recipe that a resumed run goes on with; None where that is not known yet."""
     from resnetctl.recipe import change_recipe
     from resnetctl.runs.commits import commits, load_metadata
     from resnetctl.runs.find import find_resumed
@@ -71,9 +75,10 @@ def _check_resumed(runs: Path, which: str | None, overrides: "list[Override]") -
     run, path = find_resumed(runs, which)
     newest = path or next((commit.path for commit in commits(run.checkpoints)), None)
     if newest is None:
-        return
+        return None
     with contextlib.suppress(CheckpointError):  # the one before it may be whole
-        change_recipe(load_metadata(newest).recipe, overrides)
+        return change_recipe(load_metadata(newest).recipe, overrides)
+    return None
 
 
 def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = None) -> None:

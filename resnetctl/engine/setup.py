@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,15 @@ class RunSetup:
     """The ranks that train together; the first one alone writes into the run's folder."""
     begun: Callable[[], None] = lambda: None
     """To be called when all is built: from then on the run's folder stays, and `latest` leads to it."""
+    listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    """Who gets the lines of the metrics besides the file, on the first rank."""
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the run's metrics, on the first rank."""
         if self.group.is_first:
             self.run.log(line)
+            for listener in self.listeners:
+                listener(line)
 
 
 @contextmanager

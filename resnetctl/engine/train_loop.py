@@ -30,6 +30,7 @@ from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.files import trace
 from resnetctl.model.weights import load_weights
 from resnetctl.runs.commits import commits
+from resnetctl.runs.tensorboard import EventFile, check_tensorboard
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
 _FEW_UNREADABLE = 16
@@ -50,6 +51,8 @@ class _TrainLoop:
 
     def __init__(self, setup: RunSetup, stop: StopRequest) -> None:
         self.setup, self.stop, self.recipe, self.group = setup, stop, setup.recipe, setup.group
+        if self.recipe.train.tensorboard:
+            check_tensorboard()
         self.timeline = Timeline(recipe=setup.recipe, images=len(setup.train))
         self.precision = choose_precision(self.recipe.train.precision, setup.device)
         self.micro_batch = choose_micro_batch(self.recipe, setup.device, self.group.size)
@@ -105,6 +108,8 @@ class _TrainLoop:
         self.validation = Validation(self.setup, self.timeline, self.state, self.trainer, self.stop)
         self.stop.begun = True
         self.setup.begun()
+        if self.recipe.train.tensorboard and self.group.is_first:
+            self.setup.listeners.append(EventFile(self.setup.run).log)
         yield self._started()
 
     def _why_not_compile(self) -> str | None:

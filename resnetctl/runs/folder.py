@@ -48,6 +48,11 @@ class Run:
         """The recipe with where each value came from."""
         return self.folder / "recipe.toml"
 
+    @property
+    def events(self) -> Path:
+        """Where its event file for TensorBoard lies, if it writes one."""
+        return self.folder / "tensorboard"
+
     def launch(self) -> str | None:
         """What started it (see `World.launch`), so that a launch that is started again finds its run."""
         try:
@@ -141,7 +146,7 @@ def discard_run(run: Run) -> None:
 
 def refuse_links(run: Run) -> None:
     """Raises CheckpointError where one of the run's own files or folders is a symbolic link."""
-    for path in (run.checkpoints, run.metrics, run.recipe, run._launch, run.folder / ".lock"):
+    for path in (run.checkpoints, run.metrics, run.events, run.recipe, run._launch, run.folder / ".lock"):
         if path.is_symlink():
             raise CheckpointError(
                 f"{printable(path)} is a symbolic link, and nothing is read or written through one in a run's folder",

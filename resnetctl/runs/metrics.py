@@ -69,7 +69,7 @@ def read_metrics(path: Path, global_batch: int) -> Metrics:
     """
     readings: list[Reading] = []
     evaluations: list[Measured] = []
-    for entry in _entries(path):
+    for entry in entries(path):
         try:
             if entry["kind"] == "train":
                 readings.append(_reading(entry))
@@ -80,7 +80,8 @@ def read_metrics(path: Path, global_batch: int) -> Metrics:
     return _timed(Metrics(readings=tuple(readings), evaluations=tuple(evaluations)), global_batch)
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics.jsonl that are whole objects, as they are; none where there is no file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -245,3 +245,31 @@ def png() -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (40, 30), (200, 10, 90)).save(out, "PNG")
     return out.getvalue()
+
+
+def test_events_of_a_killed_and_resumed_run_have_each_step_once(sample, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "runs" / "seen"
+    often = ("--set", "train.loss_every=1", "--set", "train.tensorboard=true")
+    process = start(sample, tmp_path, *SHORT, *often, "--name", "seen", "--workers", "0")
+    wait_for(lambda: len(records(folder)) >= 1 and len(losses(folder)) >= 5, process)
+    process.kill()
+    process.communicate()
+    done = run(sample, tmp_path, "--resume", "seen", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("train/loss")] == [
+        (line["step"], line["loss"]) for line in losses(folder) if line["kind"] == "train"
+    ]
+    assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 13))
+    assert [e.step for e in events.Scalars("val/top1")] == [12]
+
+
+def test_without_tensorboard_no_training_begins(sample, tmp_path):
+    (tmp_path / "tensorboard.py").write_text("raise ImportError")
+    done = run(sample, tmp_path, *SHORT, "--set", "train.tensorboard=true")
+    assert done.returncode == 1
+    assert "hint: pip install 'resnetctl[tensorboard]'" in done.stderr
+    assert not (tmp_path / "runs").exists()
