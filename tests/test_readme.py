@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_documents import DOCUMENTS
 from tests.examples import README, SOURCE, Place, readme_blocks, why_not
 
 BLOCKS = [block for block in readme_blocks() if all(why_not(line) is None for line in block)]
@@ -74,10 +73,3 @@ def test_pictures_and_links_of_the_readme_are_there() -> None:
 def test_the_first_block_is_the_quick_start() -> None:
     assert BLOCKS[0][0] == "pip install ."
     assert [line.split()[1] for line in BLOCKS[0][1:]] == ["prepare", "train", "eval"]
-
-
-def test_the_table_of_json_documents_is_theirs() -> None:
-    rows = re.findall(r"^\| `([a-z -]+)` \| (`\w+`(?:, `\w+`)*) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {kind: fields.replace("`", "").split(", ") for kind, fields in rows} == {
-        kind: fields.split() for kind, fields in DOCUMENTS.items()
-    }

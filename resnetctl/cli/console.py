@@ -167,15 +167,21 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None, *, spare: Sequence[str] = ()
+) -> None:
     """Print a table on stdout: drawn on a terminal, aligned plain text with two spaces between columns elsewhere.
 
     A column whose cells are all numbers is aligned to the right. Columns that all have empty names get no head.
+    Where a terminal is too narrow, the `spare` columns are left out, in their order, until the rest fits.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     if out().is_terminal:
-        _draw_table(columns, cells, right, title)
+        kept = _columns_that_fit(columns, cells, spare)
+        _draw_table(
+            [columns[i] for i in kept], [[row[i] for i in kept] for row in cells], [right[i] for i in kept], title
+        )
         return
     if title:
         out().print(title)
@@ -184,6 +190,30 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
     for line in lines:
         padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
         out().print("  ".join(padded).rstrip())
+
+
+_PROSE = 30  # a column with a longer cell than this is text, whose lines may be broken there
+_GAP = 2
+
+
+def _columns_that_fit(columns: Sequence[str], cells: list[list[str]], spare: Sequence[str]) -> list[int]:
+    """The places of the columns that stay; what is left out is told on stderr."""
+    kept = list(range(len(columns)))
+    least = _least_widths(columns, cells)
+    for name in spare:
+        if sum(least[i] + _GAP for i in kept) <= out().width:
+            break
+        kept.remove(max(i for i in kept if columns[i] == name))
+    if len(kept) < len(columns):
+        notice(f"a wider terminal shows more: {', '.join(name for i, name in enumerate(columns) if i not in kept)}")
+    return kept
+
+
+def _least_widths(columns: Sequence[str], cells: list[list[str]]) -> list[int]:
+    """How many columns of the terminal each column of a table needs, so that no word of it is broken."""
+    from rich.cells import cell_len
+
+    return [min(_PROSE, max(cell_len(line[i]) for line in [columns, *cells])) for i in range(len(columns))]
 
 
 def _draw_table(columns: Sequence[str], cells: list[list[str]], right: list[bool], title: str | None) -> None:
@@ -196,10 +226,14 @@ def _draw_table(columns: Sequence[str], cells: list[list[str]], right: list[bool
     drawn = Table(
         box=box.SIMPLE_HEAD if any(columns) else None,
         show_header=any(columns),
+        padding=(0, _GAP - 1, 0, 0),
         pad_edge=False,
     )
-    for name, is_number in zip(columns, right, strict=True):
-        drawn.add_column(Text(name), justify="right" if is_number else "left", overflow="fold")
+    least = _least_widths(columns, cells)
+    if sum(width + _GAP for width in least) > out().width:
+        least = [*least[:1], *(0 for _ in least[1:])]
+    for name, is_number, width in zip(columns, right, least, strict=True):
+        drawn.add_column(Text(name), justify="right" if is_number else "left", overflow="fold", min_width=width)
     for line in cells:
         drawn.add_row(*map(Text, line))
     out().print(drawn, soft_wrap=False)

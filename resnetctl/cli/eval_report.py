@@ -82,7 +82,7 @@ def _table(lines: Sequence[Line]) -> None:
         if published:
             row.append(f"{o.published[0]:.2f} / {o.published[1]:.2f}" if o.published else "")
         rows.append(row)
-    console.table((*columns, "published") if published else columns, rows)
+    console.table((*columns, "published") if published else columns, rows, spare=("loss", "images", "95 % interval"))
 
 
 def _comparison(first: Line, second: Line) -> "Comparison | None":

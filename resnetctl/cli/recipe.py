@@ -48,7 +48,11 @@ def list_(json: options.Json = False) -> None:
         (r.name, r.train.epochs, r.train.global_batch, r.data.train_size, r.summary, r.published or "none")
         for r in recipes
     ]
-    console.table(("recipe", "epochs", "batch", "px", "summary", "published result"), rows)
+    console.table(
+        ("recipe", "epochs", "batch", "px", "summary", "published result"),
+        rows,
+        spare=("px", "batch", "published result"),
+    )
 
 
 @app.command()

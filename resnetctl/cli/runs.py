@@ -61,7 +61,11 @@ def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json =
         )
         for s in found
     ]
-    console.table(("run", "recipe", "model", "epochs", "best top-1", "last written", "state", "size"), rows)
+    console.table(
+        ("run", "recipe", "model", "epochs", "best top-1", "last written", "state", "size"),
+        rows,
+        spare=("size", "model", "recipe", "last written", "epochs"),
+    )
 
 
 @app.command("show")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 import resnetctl
@@ -233,3 +234,18 @@ def test_no_color(tmp_path):
     assert "\x1b[1;31merror:" in shown()
     assert "\x1b[3" not in shown(NO_COLOR="1")
     assert "1;31" not in shown(NO_COLOR="1")
+
+
+@pytest.mark.parametrize(("columns", "left_out"), [(100, ""), (40, "loss"), (30, "loss, images")])
+def test_a_narrow_terminal_loses_whole_columns_and_breaks_no_word(columns, left_out, tmp_path):
+    code = (
+        "from resnetctl.cli import console\n"
+        "console.table(('model', 'state', 'loss', 'images'), [('first, step 31', 'complete', '6.1562', '500')],"
+        " spare=('loss', 'images'))\n"
+    )
+    child = pexpect.spawn(sys.executable, ["-c", code], dimensions=(30, columns), encoding="utf-8", timeout=60)
+    text = child.read()
+    assert "first, step 31" in text
+    assert "complete" in text
+    assert (f"a wider terminal shows more: {left_out}" in text) == bool(left_out)
+    assert ("6.1562" in text) == (not left_out)
