@@ -435,6 +435,7 @@ def test_a_resumed_run_may_change_what_changes_no_result() -> None:
         "data.timeout_seconds",
         "train.compile",
         "train.max_steps",
+        "train.tensorboard",
         "train.eval_every_epochs",
         "checkpoint.every_steps",
         "checkpoint.every_minutes",
