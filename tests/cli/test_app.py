@@ -237,13 +237,14 @@ def test_no_color(tmp_path):
 
 
 @pytest.mark.parametrize(("columns", "left_out"), [(100, ""), (40, "loss"), (30, "loss, images")])
-def test_a_narrow_terminal_loses_whole_columns_and_breaks_no_word(columns, left_out, tmp_path):
+def test_a_narrow_terminal_loses_whole_columns_and_breaks_no_word(columns, left_out):
     code = (
         "from resnetctl.cli import console\n"
         "console.table(('model', 'state', 'loss', 'images'), [('first, step 31', 'complete', '6.1562', '500')],"
         " spare=('loss', 'images'))\n"
     )
-    child = pexpect.spawn(sys.executable, ["-c", code], dimensions=(30, columns), encoding="utf-8", timeout=60)
+    env = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"TERM": "xterm"}
+    child = pexpect.spawn(sys.executable, ["-c", code], dimensions=(30, columns), env=env, encoding="utf-8", timeout=60)
     text = child.read()
     assert "first, step 31" in text
     assert "complete" in text
