@@ -118,7 +118,7 @@ def eval_(
     Examples:
       resnetctl eval
       resnetctl eval first second --details
-      resnetctl eval --weights imagenet1k-v2 --suite val --suite real=real.json --suite v2=imagenetv2/
+      resnetctl eval --weights imagenet1k-v2 --suite real=real.json --suite v2=imagenetv2/
       resnetctl eval first --best --against imagenet1k-v1 --per-class classes.csv
     """
     from resnetctl.suites import ON_VAL, parse_suite

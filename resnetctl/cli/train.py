@@ -78,7 +78,7 @@ def train(
       resnetctl train --recipe fast --epochs 16 --gpus all --name first
       resnetctl train --resume first
       resnetctl train --weights imagenet1k-v2 --epochs 5
-      resnetctl train --arch resnet18 --set schedule.name=cosine --set checkpoint.every_minutes=5
+      resnetctl train --arch resnet18 --set schedule.name=cosine
     """
     overrides = options.overrides(
         settings,
