@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from resnetctl import __version__
+from resnetctl.data import imagenet
 from resnetctl.data.dataset import load_dataset
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
@@ -153,7 +154,9 @@ def describe(model: NamedModel) -> ModelDescription:
 
 
 def _measured(model: NamedModel) -> Measured | None:
-    """What the run measured of these very weights; None where it did not."""
+    """What the run measured of these very weights, or their publisher states; None where neither did."""
+    if model.published is not None and not model.changed:
+        return Measured(images=imagenet.VAL_IMAGES, top1=model.published[0], top5=model.published[1])
     if model.metadata is None or model.changed:
         return None
     last = next((e for e in model.metadata.history if e.step == model.step and e.loss is not None), None)

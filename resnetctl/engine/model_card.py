@@ -18,7 +18,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
 def model_card(description: ModelDescription, metadata: Metadata | None, folder: str) -> str:
     """Markdown for the README.md of `folder`, with the head that the Hugging Face Hub reads."""
     d = description
-    data = "imagenet-1k" if d.classes == imagenet.wnids() else None
+    # of a file of weights nobody knows more than that it has 1,000 outputs
+    known = metadata is not None or d.measured is not None
+    data = "imagenet-1k" if known and d.classes == imagenet.wnids() else None
     head = ["---", "tags:", "- image-classification", "- timm", "- resnetctl", "library_name: timm"]
     head += ["pipeline_tag: image-classification"]
     head += ["datasets:", f"- {data}"] if data else []
