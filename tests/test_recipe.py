@@ -55,6 +55,7 @@ def test_the_presets_are_there_and_valid() -> None:
         "rsb-a2",
         "rsb-a3",
         "small",
+        "tiny",
         "torchvision-v1",
         "torchvision-v2",
     ]

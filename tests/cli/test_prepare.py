@@ -30,7 +30,7 @@ def test_the_sample(cli, tmp_path: Path) -> None:
     assert val.split()[:4] == ["val", "500", "10", "sample"]
     assert "resnetctl train --epochs 10\n" in done.stderr
     described = json.loads((tmp_path / "data" / "dataset.json").read_text())
-    assert described["recipe"] == "small"
+    assert described["recipe"] == "tiny"
     assert (described["classes"], described["train"], described["val"]) == (10, 2000, 500)
     assert cli("prepare").stdout == done.stdout  # again, from what was prepared before
 
@@ -122,7 +122,7 @@ def test_pack_then_train_on_the_shards_alone(cli, tmp_path: Path) -> None:
     assert cli("verify", "--archives", "-q").returncode == 0
     trained = cli("train", "--max-steps", "2", "--batch-size", "16", "--workers", "1", "--device", "cpu")
     assert trained.returncode == 0, trained.stderr
-    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["recipe"] == "small"
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["recipe"] == "tiny"
 
 
 def test_extract_then_train(cli, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_recipe_is_chosen_and_said(sample, tmp_path, cli):
         *("train", "--data", sample, "--max-steps", 1, "--arch", "resnet18", "--batch-size", 8, "--device", "cpu")
     )
     assert done.returncode == 0, done.stderr
-    assert "recipe small: the data set fashion-mnist-sample names it" in done.stderr
+    assert "recipe tiny: the data set fashion-mnist-sample names it" in done.stderr
     assert done.stdout == ""
 
 

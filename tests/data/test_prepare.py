@@ -366,7 +366,7 @@ def test_the_sample_takes_a_second(tmp_path: Path) -> None:
     done = prepare(tmp_path, kind="sample")
     assert time.monotonic() - start < 1
     assert [(s.images, s.classes) for s in done.splits] == [(2000, 10), (500, 10)]
-    assert done.dataset.recipe == "small"
+    assert done.dataset.recipe == "tiny"
     for split, per_class in (("train", 200), ("val", 50)):
         assert np.bincount(done.dataset.open(split).label).tolist() == [per_class] * 10
     assert sum(p.stat().st_size for p in (tmp_path / "sample").iterdir()) < 3_000_000

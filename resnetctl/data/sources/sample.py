@@ -46,7 +46,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         class_names=tuple(_CLASSES.values()),
         splits={split: partial(_records, data_root, split) for split in _PER_CLASS},
         expected={split: [count] * len(_CLASSES) for split, count in _PER_CLASS.items()},
-        recipe="small",
+        recipe="tiny",
     )
 
 
