@@ -60,7 +60,7 @@ def _report(place: Path) -> None:
     """report.png: the top of the run's page, as a browser shows it."""
     program = [sys.executable, "-m", "resnetctl"]
     subprocess.run([*program, "report", "first", "--out", "report.html"], cwd=place, check=True)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1400"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1750"]
     picture = HERE / "report.png"
     page = (place / "report.html").as_uri()
     subprocess.run(["chromium", *options, f"--screenshot={picture}", page], check=True, capture_output=True)
