@@ -55,7 +55,9 @@ def download(
     not http, DataError where the bytes have another checksum, and ResnetctlError where there are more than `max_bytes`,
     the server cannot be reached, or it breaks off five times in a row without sending anything.
     """
-    default = f"run the same again to go on, or get {target.name} elsewhere and put it into {printable(target.parent)}"
+    default = (
+        f"run the command again to continue, or get {target.name} elsewhere and put it into {printable(target.parent)}"
+    )
     wanted = _Wanted(url=url, name=target.name, max_bytes=max_bytes, hint=hint or default)
     _check_address(wanted)
     path = target.with_name(target.name + ".part")

@@ -118,7 +118,7 @@ def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
     server.cuts = [1_000_000] + [0] * 5
     with pytest.raises(ResnetctlError, match="the connection broke off") as caught:
         fetch(server, tmp_path / "a.tgz")
-    assert "run the same again" in str(caught.value.hint)
+    assert "run the command again" in str(caught.value.hint)
     assert (tmp_path / "a.tgz.part").stat().st_size == 1_000_000
     assert not (tmp_path / "a.tgz").exists()
     fetch(server, tmp_path / "a.tgz")

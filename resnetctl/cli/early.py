@@ -63,7 +63,7 @@ def _meant(word: str) -> tuple[str, str]:
         return "a recipe", f"--recipe {word}"
     if word in ARCHITECTURES:
         return "a model", f"--arch {word}"
-    return "a run to go on with", f"--resume {word}"
+    return "a run to resume", f"--resume {word}"
 
 
 def _resumed(runs: Path, which: str | None, overrides: "list[Override]") -> "Recipe | None":

@@ -189,7 +189,7 @@ def _check_files(per_class: Path | None, sheet: Path | None, *, alone: bool) -> 
 
         if not alone:
             raise UsageError(
-                "--sheet shows the mistakes of one model on one suite", hint="give one RUN and one --suite"
+                "--sheet shows the mistakes of a single model on a single suite", hint="give one RUN and one --suite"
             )
         check_sheet(sheet)
     if per_class is not None and per_class.exists():

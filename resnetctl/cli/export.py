@@ -105,7 +105,9 @@ def export(
         out = Path(name + _SUFFIXES[kind])
         _check_out(out, kind, overwrite)
     if model.model.flip_average:
-        console.notice("the run averages over mirror images, which an exported model does not: it is compared without")
+        console.notice(
+            "the run averages over mirror images, which an exported model does not: it is compared without it"
+        )
     images = check_images(model, data, check, console.notice)
     with console.progress() as progress:
         done = write(model, kind.value, out, images, from_pixels=from_pixels, progress=progress)

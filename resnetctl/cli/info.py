@@ -15,7 +15,7 @@ def info(
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Show devices, memory, versions, decoders, disks, and what follows from them.
+    """Show devices, memory, versions, decoders and disks, and the defaults that follow.
 
     \b
     Examples:

@@ -122,15 +122,13 @@ Workers = Annotated[
         min=0,
         rich_help_panel=MACHINE,
         show_default="what suits this machine",
-        help="Processes that read and decode images; 0: none, all in the main one.",
+        help="Processes that read and decode images; 0: the main process does it.",
     ),
 ]
 Best = Annotated[
-    bool, typer.Option("--best", help="Of a run, take the checkpoint with the highest top-1 instead of the newest.")
+    bool, typer.Option("--best", help="Take a run's checkpoint with the highest top-1 instead of its newest.")
 ]
-Raw = Annotated[
-    bool, typer.Option("--raw", help="Of a run, take the weights themselves instead of their moving average.")
-]
+Raw = Annotated[bool, typer.Option("--raw", help="Take a run's weights themselves instead of their moving average.")]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -153,7 +151,11 @@ WeightsArch = Annotated[
 Gpus = Annotated[
     str | None,
     typer.Option(
-        "--gpus", metavar="N|all", show_default="one", rich_help_panel=MACHINE, help="Use so many GPUs of this machine."
+        "--gpus",
+        metavar="N|all",
+        show_default="one",
+        rich_help_panel=MACHINE,
+        help="Number of GPUs of this machine to use.",
     ),
 ]
 CpuProcs = Annotated[
@@ -164,7 +166,7 @@ CpuProcs = Annotated[
         metavar="N",
         show_default="one",
         rich_help_panel=MACHINE,
-        help="Use so many processes on the CPU.",
+        help="Number of processes that train on the CPU.",
     ),
 ]
 

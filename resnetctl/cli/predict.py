@@ -62,7 +62,7 @@ def predict(
       find . -name '*.png' | resnetctl predict - --csv > predictions.csv
     """
     if as_csv and as_json:
-        raise UsageError("--csv and --json are two forms of one result", hint="choose one")
+        raise UsageError("--csv and --json cannot be combined", hint="choose one")
     if run is not None and weights is not None:
         raise UsageError("--run and --weights name two models", hint="choose one")
     with tempfile.TemporaryDirectory(prefix="resnetctl-") as scratch:

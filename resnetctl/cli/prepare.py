@@ -53,7 +53,7 @@ def prepare(
             min=0.0,
             max=0.5,
             show_default=False,
-            help="Where there is no val split, take this part of each class for it: 0.1 is a tenth.",
+            help="Where there is no val split, set aside this fraction of each class as val, such as 0.1.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --val-fraction.")] = 0,
@@ -109,7 +109,7 @@ def prepare(
         hint = f"did you mean {close}?" if close else f"one of: {', '.join(SOURCES)}"
         raise UsageError(f"unknown source {printable(kind)!r}", hint=hint)
     if pack and extract:
-        raise UsageError("--pack and --extract exclude each other", hint="take one of the two")
+        raise UsageError("--pack and --extract cannot be combined", hint="choose one")
     if not pack and (max_side or quality or shard_size != DEFAULT_SHARD_SIZE):
         raise UsageError("--max-side, --quality and --shard-size belong to --pack", hint="add --pack")
     if val_fraction == 0:

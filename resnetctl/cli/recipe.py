@@ -83,7 +83,7 @@ def show(
     from resnetctl.recipe_text import recipe_to_file
 
     if toml and json:
-        raise typer.BadParameter("--toml and --json exclude each other")
+        raise typer.BadParameter("--toml and --json cannot be combined")
     found = load_recipe(recipe, overrides=[parse_set(text) for text in set_ or []])
     effective = {"lr": effective_lr(found), "warmup_epochs": effective_warmup_epochs(found)}
     if toml:

@@ -247,7 +247,7 @@ def _finished(e: Finished, options: str) -> str:
         if len(e.unreadable) > 20:
             lines.append(f"  and {len(e.unreadable) - 20:,} more; resnetctl verify lists them all")
     if e.stopped_by is not None:
-        lines.append(f"to go on: resnetctl train --resume {name}{options}")
+        lines.append(f"to continue: resnetctl train --resume {name}{options}")
     elif e.val_images:
         lines.append(f"next: resnetctl eval {name}{options}")
     else:
@@ -261,7 +261,7 @@ def _nothing_left(e: Finished, options: str) -> str:
     text += f", top-1 {e.top1:.2f} %" if e.top1 is not None else ""
     if e.steps < e.steps_planned:
         command = f"resnetctl train --resume {name}{options} --set train.max_steps=0"
-        return f"{text}\nto go on to step {e.steps_planned:,}: {command}"
+        return f"{text}\nto continue to step {e.steps_planned:,}: {command}"
     return (
         f"{text}\nto train longer: a new run with more --epochs, or this one, its schedule stretched, with:\n"
         f"  resnetctl train --resume {name}{options} --allow-changes --epochs N"

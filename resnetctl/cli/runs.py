@@ -31,7 +31,7 @@ Several = Annotated[
 
 @app.command("list")
 def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """List the runs, the one written to last first.
+    """List the runs, the most recently written first.
 
     \b
     Examples:
@@ -223,7 +223,7 @@ def _ask(found: "list[Summary]") -> None:
         best = f", best top-1 {percent(s.metrics.best)}" if s.metrics.best else ""
         console.err().print(f"{printable(s.run.folder)}: {console.size(s.size)}, {s.epoch:.3g} epochs{best}")
     if not sys.stdin.isatty():
-        raise UsageError("nothing was deleted, since nobody can be asked", hint="add --yes")
+        raise UsageError("nothing was deleted: there is no terminal to ask on", hint="add --yes")
     if not typer.confirm(f"delete {counted(len(found), 'run')} with all checkpoints?", err=True):
         raise typer.Exit(1)
 

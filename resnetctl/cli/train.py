@@ -27,7 +27,7 @@ def train(
     batch_size: options.BatchSize = None,
     lr: Annotated[
         float | None,
-        typer.Option("--lr", min=0, rich_help_panel=options.RECIPE, help="Peak learning rate, used as it is."),
+        typer.Option("--lr", min=0, rich_help_panel=options.RECIPE, help="Peak learning rate, used as given."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -52,16 +52,16 @@ def train(
     name: Annotated[str | None, typer.Option("--name", help="Name of the run's folder.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with RUN (a name, folder or checkpoint file); without RUN the latest."),
+        typer.Option("--resume", help="Resume RUN (a name, folder or checkpoint file); without RUN the latest."),
     ] = False,
     which: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]", show_default=False, autocompletion=complete.runs, help="With --resume: which run."
+            metavar="[RUN]", show_default=False, autocompletion=complete.runs, help="With --resume: the run."
         ),
     ] = None,
     allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="With --resume: take values that differ from the run's recipe.")
+        bool, typer.Option("--allow-changes", help="With --resume: accept values that differ from the run's recipe.")
     ] = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -70,7 +70,7 @@ def train(
     cpu_procs: options.CpuProcs = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a model; saves checkpoints as it goes, and goes on at any step with --resume.
+    """Train a model; saves checkpoints as it goes, and resumes at any step with --resume.
 
     \b
     Examples:

@@ -21,21 +21,22 @@ def verify(
         bool, typer.Option("--archives", help="Also read the archives once, and compare their checksums.")
     ] = False,
     accept_archives: Annotated[
-        bool, typer.Option("--accept-archives", help="With --archives: take those that differ as they are; recorded.")
+        bool, typer.Option("--accept-archives", help="With --archives: accept archives that differ; this is recorded.")
     ] = False,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Take images that were changed, but decode, as they are now; recorded.")
+        bool, typer.Option("--accept", help="Accept images that changed but still decode; this is recorded.")
     ] = False,
     sample: Annotated[
         int | None,
         typer.Option(
-            "--sample", min=1, show_default="all", help="A quick look: decode N images of each split, keep nothing."
+            "--sample", min=1, show_default="all", help="Quick check: decode N images of each split, record nothing."
         ),
     ] = None,
     near: Annotated[
         bool,
         typer.Option(
-            "--near", help="Also name images of two splits or classes that look alike (a few bits of a hash)."
+            "--near",
+            help="Also name images of different splits or classes that look alike: a few bits of a hash differ.",
         ),
     ] = False,
     workers: options.Workers = None,
@@ -57,7 +58,9 @@ def verify(
     if accept_archives and not archives:
         raise UsageError("--accept-archives belongs to --archives", hint="add --archives")
     if accept and sample:
-        raise UsageError("--accept records what it finds, and --sample keeps nothing", hint="leave out one of the two")
+        raise UsageError(
+            "--accept records what it finds, and --sample records nothing", hint="leave out one of the two"
+        )
     if near and sample:
         raise UsageError("--near looks at all images, and --sample at a few", hint="leave out one of the two")
     from resnetctl.data import verify as data_verify

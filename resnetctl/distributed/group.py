@@ -48,7 +48,7 @@ def as_lost_rank(error: BaseException) -> LostRankError | None:
         return None
     return LostRankError(
         f"another rank is gone, or did not answer: {printable(str(error).splitlines()[0][:200])}",
-        hint="its log, or dmesg on its machine, may say why; to go on: resnetctl train --resume",
+        hint="its log, or dmesg on its machine, may say why; to continue: resnetctl train --resume",
     )
 
 

@@ -62,7 +62,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) 
         shutil.rmtree(folder, ignore_errors=True)
     raise ResnetctlError(
         f"{what}, after {MAX_RESTARTS} restarts",
-        hint="dmesg may say why (out of memory?); to go on: resnetctl train --resume",
+        hint="dmesg may say why (out of memory?); to continue: resnetctl train --resume",
     )
 
 

@@ -233,6 +233,6 @@ def out_of_memory(error: BaseException, micro_batch: int, share: int, size: int)
     fits = next(n for n in range(micro_batch // 2, 0, -1) if share % n == 0)
     return ResnetctlError(
         what,
-        hint=f"--set train.micro_batch={fits} holds fewer at once, and the batch of a step stays the same; to go on: "
+        hint=f"--set train.micro_batch={fits} holds fewer at once, and a step's batch stays the same; to continue: "
         f"resnetctl train --resume --allow-changes --set train.micro_batch={fits}",
     )

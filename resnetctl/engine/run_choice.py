@@ -103,7 +103,7 @@ class RunChoice:
         if serious and not request.allow_changes:
             raise UsageError(
                 f"{', '.join(serious)} would differ from what the run was started with",
-                hint="leave the flag out to go on exactly, or add --allow-changes",
+                hint="leave the flag out to continue exactly as before, or add --allow-changes",
             )
         step = start.metadata.step
         if step < Timeline(recipe=recipe, images=len(self.dataset.train())).steps:
@@ -130,7 +130,7 @@ class RunChoice:
         if edited:
             key, _, value = edited[0]
             self.warn(
-                f"{printable(run.recipe)} was edited, which changes nothing: the run goes on with the recipe of its "
+                f"{printable(run.recipe)} was edited, which changes nothing: the run keeps the recipe of its "
                 f"checkpoint; to change a value: --allow-changes --set {key}={show_value(value)}"
             )
 

@@ -105,7 +105,7 @@ class Saver:
         kept = f"the checkpoint of step {newest.step:,} is whole" if newest else "none was saved before"
         return ResnetctlError(
             f"cannot save a checkpoint in {printable(self.run.checkpoints)}: {error.strerror or error} ({kept})",
-            hint="make room there, then go on with: resnetctl train --resume",
+            hint="free some space there, then continue with: resnetctl train --resume",
         )
 
 

@@ -25,7 +25,7 @@ def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Chec
 
     def note(commit: Commit, error: CheckpointError) -> None:
         damaged.append(commit)
-        warn(f"{error.message}; going on from the one before it")
+        warn(f"{error.message}; falling back to the one before it")
 
     newest, checkpoint = load_newest(run.checkpoints, note)
     for path in uncommitted(run.checkpoints)[:1]:
@@ -42,8 +42,8 @@ def check_newest(run: Run, checkpoint: Checkpoint) -> None:
     step = checkpoint.metadata.step
     if newest is not None and newest.step > step:
         raise UsageError(
-            f"the run {printable(run.name)} has gone on from step {step:,} to {newest.step:,}",
-            hint="add --name NEW to go on from here in a run of its own",
+            f"the run {printable(run.name)} has already continued from step {step:,} to {newest.step:,}",
+            hint="add --name NEW to continue from here in a new run",
         )
 
 

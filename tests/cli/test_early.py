@@ -50,7 +50,7 @@ WRONG = [
     (["train", "--gpus", "many"], 2, "--gpus many: a number from 1, or all"),
     (["train", "small"], 2, "unexpected argument 'small' (a recipe? --recipe small)"),
     (["train", "resnet18"], 2, "unexpected argument 'resnet18' (a model? --arch resnet18)"),
-    (["train", "mine"], 2, "unexpected argument 'mine' (a run to go on with? --resume mine)"),
+    (["train", "mine"], 2, "unexpected argument 'mine' (a run to resume? --resume mine)"),
     (["train", "--resume"], 1, "there is no run in runs"),
     (["train", "--resume", "--runs", "kept", "--set", "train.epochs=0"], 2, "train.epochs"),
     (["eval"], 1, "there is no run in runs"),

@@ -150,7 +150,7 @@ def test_a_val_split_is_drawn(cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("--pack", "--extract"), "exclude each other"),
+        (("--pack", "--extract"), "cannot be combined"),
         (("--max-side", "200"), "belong to --pack"),
         (("--val-fraction", "0"), "would leave val empty"),
         (("--val-fraction", "0.9"), "between 0.0 and 0.5"),

@@ -87,7 +87,7 @@ def test_diff_shows_what_differs_and_only_that(cli: Cli) -> None:
         (["show", "fast", "--set", "lr=1"], 2, "did you mean optimizer.lr?", "recipe show"),
         (["show", "fast", "--set", "train.epochs=x"], 2, "a whole number", "recipe show"),
         (["show", "fast", "--set", "train.epochs=0"], 2, "it must be from 1 to 100000 (from --set)", "recipe show"),
-        (["show", "fast", "--toml", "--json"], 2, "exclude each other", "--help"),
+        (["show", "fast", "--toml", "--json"], 2, "cannot be combined", "--help"),
         (["new", "mine", "--from", "fst"], 2, "did you mean fast?", "recipe list"),
         (["new", "mine"], 2, "--from", "--help"),
         (["new", "", "--from", "fast"], 2, "cannot be a recipe's name", "recipe new"),

@@ -220,7 +220,7 @@ def test_memory_is_told_on_a_gpu():
 def test_a_stopped_run_says_how_to_go_on():
     lines = plain(replace(FINISHED, step=99, stopped_by=signal.SIGINT), options=" --data '/my disk' --runs r")
     assert lines[0].startswith("stopped after step 99 of 312, 2 min 00 s (")
-    assert lines[-1] == "to go on: resnetctl train --resume a --data '/my disk' --runs r"
+    assert lines[-1] == "to continue: resnetctl train --resume a --data '/my disk' --runs r"
 
 
 def test_without_a_val_split_nobody_is_sent_to_eval():
@@ -234,7 +234,7 @@ def test_a_run_that_was_complete_says_so_and_what_to_do():
     assert lines[0] == "the run a is complete: all 312 steps were done before, top-1 84.50 %"
     assert lines[-1].endswith("resnetctl train --resume a --runs r --allow-changes --epochs N")
     early = replace(FINISHED, first_step=6, step=6, steps=6, top1=None)
-    assert plain(early)[-1] == "to go on to step 312: resnetctl train --resume a --set train.max_steps=0"
+    assert plain(early)[-1] == "to continue to step 312: resnetctl train --resume a --set train.max_steps=0"
 
 
 def test_a_warning_is_called_one():

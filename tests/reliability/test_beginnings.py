@@ -87,7 +87,7 @@ def test_a_complete_run_says_so_and_how_to_go_on(zygote, short):
     done = run(zygote, short, "--resume")
     assert done.returncode == 0
     assert "the run short is complete: all 6 steps were done before, top-1 " in done.err
-    again = next(line for line in done.err.splitlines() if line.startswith("to go on to step 17: "))
+    again = next(line for line in done.err.splitlines() if line.startswith("to continue to step 17: "))
     assert "resnetctl train --resume short" in again
     assert "--set train.max_steps=0" in again
     assert "goes on" not in done.err

@@ -60,7 +60,7 @@ def test_damaged_newer_ones_are_told_and_set_aside(run):
     assert len(warnings) == 2
     for step, warning in zip((3, 2), warnings, strict=True):
         assert f"step-{step:08d}.safetensors is damaged: its sha256 is not the committed one" in warning
-        assert warning.endswith("; going on from the one before it")
+        assert warning.endswith("; falling back to the one before it")
     assert names(run) == [
         *("step-00000001.json", "step-00000001.safetensors", "step-00000002.damaged", "step-00000003.damaged")
     ]
@@ -98,9 +98,9 @@ def test_an_older_file_without_a_record_is_not_worth_a_word(run):
 
 
 def test_going_on_from_an_older_checkpoint_needs_a_run_of_its_own(run):
-    with pytest.raises(UsageError, match=r"^the run first has gone on from step 2 to 3$") as caught:
+    with pytest.raises(UsageError, match=r"^the run first has already continued from step 2 to 3$") as caught:
         check_newest(run, checkpoint(2))
-    assert caught.value.hint == "add --name NEW to go on from here in a run of its own"
+    assert caught.value.hint == "add --name NEW to continue from here in a new run"
     check_newest(run, checkpoint(3))
     check_newest(run, checkpoint(4))
 

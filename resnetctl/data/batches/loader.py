@@ -91,7 +91,7 @@ def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
         return ResnetctlError(
             f"no batch came from the loader workers for {timeout} seconds",
             hint="does the images' storage hang? If it is only slow: --set data.timeout_seconds=1000; "
-            "to go on: resnetctl train --resume",
+            "to continue: resnetctl train --resume",
         )
     # a batch's memory is fetched from its worker, and what fails then is a connection
     lost = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and not text.startswith("Caught ")
@@ -99,7 +99,7 @@ def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
         return ResnetctlError(
             f"a loader worker died: {text}",
             hint="out of memory (dmesg tells), or /dev/shm full (resnetctl info tells)? Fewer --workers need less; "
-            "to go on: resnetctl train --resume",
+            "to continue: resnetctl train --resume",
         )
     return None
 

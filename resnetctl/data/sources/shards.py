@@ -119,6 +119,6 @@ def shard_index(folder: Path, split: str, number: int) -> Index:
     if not path.is_file() or not index_of_shard(path).is_file():
         raise DataError(
             f"{printable(path)} is missing: packing was interrupted, or a file was removed",
-            hint="run the same resnetctl prepare SOURCE --pack again; it goes on where it stopped",
+            hint="run the same resnetctl prepare SOURCE --pack again; it picks up where it stopped",
         )
     return Index(index_of_shard(path))
