@@ -29,8 +29,9 @@ def evaluation(runs: Sequence[RunPart]) -> Section:
             f"{names[c.run]} {e:.1f} %" if len(measured) > 1 else f"{e:.1f} %"
             for c, e in zip(cal.curves, cal.errors, strict=True)
         )
-        drawn = html.plot(plots.svg(bars, bars.title), _bar_table(bars, names))
+        drawn = html.plot(bars.title, plots.svg(bars, bars.title), _bar_table(bars, names))
         drawn += html.plot(
+            cal.title,
             plots.svg(cal, f"{cal.title}: {', '.join(names)}"),
             _calibration_table(cal, names),
             "On the broken line, what has a probability of 80 % is right 80 times in 100; below it the model is too "
@@ -39,7 +40,7 @@ def evaluation(runs: Sequence[RunPart]) -> Section:
         for n, outcome in measured:
             matrix = result.confusion(n, outcome, f"What {names[n]} takes for what")
             if matrix:
-                drawn += html.plot(plots.svg(matrix, matrix.title), _matrix_table(matrix))
+                drawn += html.plot(matrix.title, plots.svg(matrix, matrix.title), _matrix_table(matrix))
         content += f'<div class="plots tall">{drawn}</div>'
     return ("evaluation", "On the val images", content) if content else None
 

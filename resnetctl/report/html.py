@@ -64,10 +64,12 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{text(summary)}</summary>{content}</details>"
 
 
-def plot(svg: str, behind: str, note: str = "") -> str:
-    """A plot with the table behind it."""
-    said = f"<figcaption>{text(note)}</figcaption>" if note else ""
-    return f'<figure class="plot">{svg}{said}{details("Numbers", behind)}</figure>'
+def plot(title: str, svg: str, behind: str, note: str = "") -> str:
+    """A plot with its title and the table behind it."""
+    said = f"<p>{text(note)}</p>" if note else ""
+    return (
+        f'<figure class="plot"><figcaption>{text(title)}</figcaption>{svg}{said}{details("Numbers", behind)}</figure>'
+    )
 
 
 def chip(run: int) -> str:

@@ -116,7 +116,7 @@ def _curves(runs: Sequence[RunPart]) -> Section:
 def _curve_plot(plot: curves.Plot, runs: Sequence[RunPart]) -> str:
     names = names_of(runs)
     title = f"{plot.title} over {plot.x_name}: {', '.join(names)}"
-    return html.plot(plots.svg(plot, title), _curve_table(plot, names))
+    return html.plot(plot.title, plots.svg(plot, title), _curve_table(plot, names))
 
 
 def _curve_table(plot: curves.Plot, names: Sequence[str]) -> str:

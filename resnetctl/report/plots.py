@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,7 +42,7 @@ _PAPER = Palette(
     ("#0067b0", "#c2410c", "#00805e", "#a8327f", "#8a6d00", "#2b8cbe", "#7a4b2a", "#5b5fc7"),
 )
 MOST_RUNS = len(_PAPER.runs)
-_WIDTH, _HEIGHT = 4.4, 2.9  # inches of 100 px
+_WIDTH, _HEIGHT = 3.9, 2.65  # inches of 100 px
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -76,7 +77,7 @@ def check_matplotlib() -> None:
 def svg(plot: Drawn, title: str) -> str:
     """`plot` as an `<svg>` element that a screen reader calls `title`; its colours are variables of the page's style.
 
-    The names of the runs are not in it: the page has them once.
+    Its title and the names of the runs are not in it: they are the page's.
     """
     file = io.StringIO()
     with _style(_PAGE, title):
@@ -130,7 +131,8 @@ def _draw(plot: Drawn, palette: Palette, runs: Sequence[str] | None) -> Any:
         height = 1.2 + 0.26 * len(plot.labels)
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(plot.title)
+    if runs is not None:
+        axes.set_title(textwrap.fill(printable(plot.title), 44))
     if isinstance(plot, Plot):
         _draw_curves(axes, plot, palette, runs)
     elif isinstance(plot, Bars):
@@ -194,7 +196,7 @@ def _draw_bars(axes: Any, plot: Bars, palette: Palette, runs: Sequence[str] | No
             group.values, at, xerr=errors, fmt="none", ecolor=palette.ink, elinewidth=0.8, capsize=0, alpha=0.75
         )
     axes.set_yticks(list(places), [_cut(label) for label in plot.labels])
-    axes.invert_yaxis()
+    axes.set_ylim(len(plot.labels) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel(plot.x_name)
     axes.grid(axis="y", visible=False)

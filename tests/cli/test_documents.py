@@ -28,6 +28,7 @@ DOCUMENTS = {
     "recipe diff": "a b differences",
     "recipe list": "recipes",
     "recipe show": "recipe summary notes published source origins values effective",
+    "report": "page bytes pictures runs",
     "runs compare": "runs differences",
     "runs export-metrics": "lines",
     "runs list": "runs",
@@ -35,7 +36,7 @@ DOCUMENTS = {
     "runs show": "name run state recipe arch epoch epochs best last last_written bytes readings evaluations",
     "train": "run data checkpoint step steps complete top1 top5 best_top1 best_epoch seconds images_per_second waiting "
     "unreadable unreadable_names",
-    "verify": "data ok name source incomplete images checks bad unusual quarantined notes seconds",
+    "verify": "data ok name source incomplete images checks bad duplicates unusual quarantined notes seconds",
 }
 """The fields of each command's document besides `kind` and `version`, in their order; the README has the same table."""
 
@@ -55,6 +56,7 @@ LINES = {
     "recipe diff": "recipe diff small fast",
     "recipe list": "recipe list",
     "recipe show": "recipe show small",
+    "report": "report first --out {place}/report.html --workers 0 --device cpu",
     "runs compare": "runs compare first second",
     "runs export-metrics": "runs export-metrics first second",
     "runs list": "runs list",

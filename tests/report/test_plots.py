@@ -54,9 +54,8 @@ def test_it_is_an_element_with_a_name_for_the_screen_reader(kind):
 
 
 def test_texts_are_texts_whatever_is_in_them():
-    words = "".join(ET.fromstring(svg(plot(), "x")).itertext())
-    assert f"Loss {ODD}" in words
     assert ODD in "".join(ET.fromstring(svg(BARS, "x")).itertext())
+    assert f"what {ODD} is" in "".join(ET.fromstring(svg(plot(1, name=f"what {ODD} is"), "x")).itertext())
 
 
 def test_two_plots_in_a_page_share_no_name():
@@ -77,7 +76,7 @@ def test_as_a_file(kind):
     data = png(DRAWN[kind], ["a", ODD], "resnetctl 0 report")
     image = Image.open(io.BytesIO(data))
     assert image.info["Software"] == "resnetctl 0 report"
-    assert image.width > 800
+    assert image.width > 700
     assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert data == png(DRAWN[kind], ["a", ODD], "resnetctl 0 report")
 
