@@ -76,6 +76,19 @@ _CONTRASTS = """
 """
 
 
+def test_a_screen_reader_has_a_name_for_everything(tab, address):
+    tab.look(1280, "light")
+    tab.open(address)
+    named = ("heading", "image", "table", "radio", "link", "region", "navigation", "columnheader")
+    found = []
+    for node in tab.call("Accessibility.getFullAXTree")["nodes"]:
+        role = node.get("role", {}).get("value")
+        if role in named and not node.get("ignored"):
+            found.append((role, node.get("name", {}).get("value", "").strip()))
+    assert {role for role, _ in found} == set(named)
+    assert [role for role, name in found if not name and role != "columnheader"] == []
+
+
 def test_a_word_switches_between_epochs_and_time(tab, address):
     tab.look(1280, "light")
     tab.open(address)
