@@ -127,7 +127,7 @@ def _launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | Non
     from resnetctl.engine.device import local_ranks
 
     ranks = local_ranks(gpus, cpu_procs, device)
-    return launch(ranks, sys.argv[1:], console.warn) if ranks > 1 else None
+    return launch(ranks, sys.argv[1:], console.warn, on_gpus=gpus is not None) if ranks > 1 else None
 
 
 @contextmanager

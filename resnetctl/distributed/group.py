@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -78,12 +78,20 @@ class Group:
 
     def all_max(self, values: Sequence[int]) -> list[int]:
         """The maximum of each value over all ranks, in one small message between CPUs."""
-        if self.size == 1:
-            return list(values)
+        return list(values) if self.size == 1 else self.begin_max(values)()
+
+    def begin_max(self, values: Sequence[int]) -> Callable[[], list[int]]:
+        """As `all_max`, which goes on in the background until what is returned is called."""
         numbers = torch.tensor(values, dtype=torch.int64)
         with _lost():
-            dist.all_reduce(numbers, dist.ReduceOp.MAX)
-        return [int(n) for n in numbers]
+            work = dist.all_reduce(numbers, dist.ReduceOp.MAX, async_op=True)
+
+        def end() -> list[int]:
+            with _lost():
+                work.wait()
+            return numbers.tolist()
+
+        return end
 
     def all_sum(self, numbers: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, on the device of `numbers`."""
@@ -152,14 +160,23 @@ class Group:
 ALONE = Group(World())
 
 
+_SEVERAL_NODES = (
+    "on several nodes each must reach the others by the address that its name has, and not 127.0.1.1: else name the "
+    "network interface, GLOO_SOCKET_IFNAME=eth0 and NCCL_SOCKET_IFNAME=eth0 (ip addr lists them)"
+)
+
+
 @contextlib.contextmanager
-def _lost() -> Iterator[None]:
+def _lost(hint: str | None = None) -> Iterator[None]:
+    """Let the error of a collective be a LostRankError, with another hint where one is given."""
     try:
         yield
     except RuntimeError as error:
         lost = as_lost_rank(error)
         if lost is None:
             raise
+        if hint is not None:
+            lost = LostRankError(lost.message, hint=hint)
         raise lost from error
 
 
@@ -175,7 +192,7 @@ def joined(world: World) -> Iterator[Group]:
         return
     if "RANK" not in os.environ:
         _translate_slurm(world)
-    with _lost():
+    with _lost(_SEVERAL_NODES if world.size > world.local_size else None):
         store, _, _ = next(iter(rendezvous("env://", world.rank, world.size, timeout=TIMEOUT)))
         store = dist.PrefixStore(_gathering(store, world), store)
         cuda = torch.cuda.is_available() and dist.is_nccl_available()

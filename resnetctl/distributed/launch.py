@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from resnetctl.distributed.group import EXIT_LOST
 from resnetctl.distributed.world import LAUNCH, LAUNCHER_PID, RESTARTS
@@ -23,8 +24,10 @@ MAX_RESTARTS = 3
 _SAVE_SECONDS = 600  # for a rank to finish its step and save, once asked to stop
 
 
-def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) -> int:
+def launch(processes: int, arguments: list[str], notice: Callable[[str], None], *, on_gpus: bool = False) -> int:
     """Run `resnetctl ARGUMENTS` in that many ranks on this machine and return the exit code.
+
+    With `on_gpus` each has a GPU of its own, and is kept near it.
 
     After a rank was killed, all of them restart from the last checkpoint, at most MAX_RESTARTS times. The first SIGINT,
     SIGTERM or SIGUSR1 is passed on; a second one ends everything at once. Raises ResnetctlError where ranks keep being
@@ -33,7 +36,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) 
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.numa"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `launch` says what happened, once
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -45,7 +48,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) 
         for attempt in range(MAX_RESTARTS + 1):
             os.environ[RESTARTS] = str(attempt)
             try:
-                _launch_once(processes, arguments, folder)
+                _launch_once(processes, arguments, folder, near_their_gpus() if on_gpus else {})
                 return 0
             except ChildFailedError as failed:
                 codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
@@ -66,7 +69,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None]) 
     )
 
 
-def _launch_once(processes: int, arguments: list[str], folder: Path) -> None:
+def _launch_once(processes: int, arguments: list[str], folder: Path, options: dict[str, Any]) -> None:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -82,8 +85,27 @@ def _launch_once(processes: int, arguments: list[str], folder: Path) -> None:
         signals_to_handle="SIGHUP,SIGQUIT",
         shutdown_timeout=_SAVE_SECONDS,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
+        **options,
     )
     elastic_launch(config, sys.executable)("-m", "resnetctl", *arguments)
+
+
+_NODES = Path("/sys/devices/system/node")
+
+
+def near_their_gpus() -> dict[str, Any]:
+    """The option by which torch's launcher keeps each rank on the cores of its GPU's NUMA node, where that can be.
+
+    There have to be several nodes and the program numactl, and the launcher must know how to (torch 2.9).
+    """
+    if len(list(_NODES.glob("node[0-9]*"))) < 2 or shutil.which("numactl") is None:
+        return {}
+    try:
+        from torch.numa.binding import AffinityMode, NumaOptions
+    except ImportError:
+        return {}
+    options = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if_binding_fails=True)
+    return {"numa_options": options}
 
 
 def _pass_on_signals(stop: type[Exception]) -> None:

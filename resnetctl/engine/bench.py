@@ -22,7 +22,7 @@ from resnetctl.data.batches.train import TrainBatches, TrainView, train_view
 from resnetctl.data.images.decode import decode
 from resnetctl.data.index import Index
 from resnetctl.engine.device import choose_precision, compile_or_why_not, synchronise
-from resnetctl.engine.meter import Timed
+from resnetctl.engine.meter import timed
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.trainer import Trainer
 from resnetctl.model.resnet import build_model
@@ -196,7 +196,7 @@ def measure_model(
         micro_batch=batch,
         size=size,
         precision=str(precision).removeprefix("torch."),
-        compiled=trainer.forward is not trainer.model,
+        compiled=trainer.is_compiled,
         bound=matmul_flops(device, precision) / (gflop * 1e9),
         gflop=gflop,
         memory_bytes=memory.peak(),
@@ -221,10 +221,10 @@ def measure_train(
     precision = choose_precision(recipe.train.precision, device)
     trainer = _trainer(recipe, len(index.info.classes), device, precision)
     batches = _endless(train_view(recipe, index, micro_batch), workers, device)
-    timed = Timed(batches)
+    measured = timed(batches, device)
 
     def step() -> int:
-        trainer.step(0, timed, 1, 1e-3)
+        trainer.step(0, measured, 1, 1e-3)
         return micro_batch
 
     progress("loader and training step together", 0, None)
@@ -232,9 +232,10 @@ def measure_train(
         for _ in range(2 * workers + 1):
             step()
         synchronise(device)
-        timed.seconds, began = 0.0, time.perf_counter()
+        measured.take()
+        began = time.perf_counter()
         rate = windows(step, lambda: synchronise(device), seconds)
-        waiting = timed.seconds / (time.perf_counter() - began)
+        waiting = measured.take() / (time.perf_counter() - began)
     finally:
         _close(batches)
     return TrainRate(rate=rate, waiting=waiting, workers=workers, micro_batch=micro_batch, size=size)

@@ -42,15 +42,18 @@ class RunCheckpoints:
         commit = self.saver.commit
         return commit.path if commit else self.setup.run.checkpoints / checkpoint_name(self.state.step)
 
+    def are_due_by_steps(self) -> bool:
+        """Whether to save now by the number of steps, which all ranks know by themselves."""
+        every, state = self.setup.recipe.checkpoint.every_steps, self.state
+        return bool(every) and state.step not in (0, state.resumed_from) and state.step % every == 0
+
     def are_due(self) -> bool:
         """Whether to save now: by steps, by minutes, or for a new best result."""
         c, state = self.setup.recipe.checkpoint, self.state
         if not state.step or state.step == state.resumed_from:
             return False
-        if c.every_steps:
-            due = state.step % c.every_steps == 0
-        else:
-            due = time.monotonic() - self.last_save >= 60 * c.every_minutes
+        seconds = time.monotonic() - self.last_save
+        due = self.are_due_by_steps() if c.every_steps else seconds >= 60 * c.every_minutes
         if due or state.best is None or state.best.step != state.step:
             return due
         # a short run has a new best again and again, and must not spend its time on saving

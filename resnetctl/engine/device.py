@@ -219,10 +219,13 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def out_of_memory(error: BaseException, micro_batch: int, share: int, size: int) -> ResnetctlError | None:
+def out_of_memory(
+    error: BaseException, micro_batch: int, share: int, size: int, *, begun: bool = True
+) -> ResnetctlError | None:
     """What to tell where `error` says that memory ran out, and which micro-batch is worth a try; None for other errors.
 
-    `share` is what a rank has of the global batch, which every micro-batch must divide.
+    `share` is what a rank has of the global batch, which every micro-batch must divide; `begun`: whether there is a run
+    to go on with.
     """
     # the CPU's allocator has no exception of its own
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
@@ -231,8 +234,7 @@ def out_of_memory(error: BaseException, micro_batch: int, share: int, size: int)
     if micro_batch == 1:
         return ResnetctlError(what, hint="a smaller model (--arch) or data.train_size needs less")
     fits = next(n for n in range(micro_batch // 2, 0, -1) if share % n == 0)
-    return ResnetctlError(
-        what,
-        hint=f"--set train.micro_batch={fits} holds fewer at once, and a step's batch stays the same; to continue: "
-        f"resnetctl train --resume --allow-changes --set train.micro_batch={fits}",
-    )
+    hint = f"--set train.micro_batch={fits} holds fewer at once, and a step's batch stays the same"
+    if begun:
+        hint += f"; to continue: resnetctl train --resume --allow-changes --set train.micro_batch={fits}"
+    return ResnetctlError(what, hint=hint)

@@ -15,6 +15,7 @@ from resnetctl.data.batches.eval import EvalBatches, eval_view
 from resnetctl.data.batches.loader import load
 from resnetctl.data.index import Index
 from resnetctl.data.missing import missing_source
+from resnetctl.distributed.agreement import Agreement
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.engine.device import keep_freed_memory
 from resnetctl.engine.events import Evaluating
@@ -62,7 +63,12 @@ class Result:
 
 def eval_batches(recipe: Recipe, index: Index, device: torch.device, group: Group = ALONE) -> EvalBatches:
     """The batches that this rank of `group` measures on `index`."""
-    return EvalBatches(eval_view(recipe, index, BATCH.get(device.type, 64), group.rank, group.size))
+    return EvalBatches(eval_view(recipe, index, eval_batch(device), group.rank, group.size))
+
+
+def eval_batch(device: torch.device) -> int:
+    """Images of one forward pass."""
+    return BATCH.get(device.type, 64)
 
 
 def evaluate(
@@ -90,11 +96,12 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     seen, unreadable, kept = 0, [], _Kept(batches) if guesses else None
     total = len(batches.index)
+    agreement = Agreement(group)
     loaded = load(batches, batches.items(), workers=workers, pin=device.type == "cuda", timeout=timeout)
     try:
-        # ranks have as many batches or one fewer, and agree on a stop before each
+        # ranks have as many batches or one fewer, and agree before each on a stop that one knew of before the last
         for _ in range(-(-total // (batches.view.batch * group.size))):
-            if group.all_max([stopped()])[0]:
+            if agreement.later([stopped()])[0]:
                 return
             batch = next(loaded, None)
             if batch is None:

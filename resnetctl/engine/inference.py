@@ -17,6 +17,14 @@ from resnetctl.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A compiled network, which takes batches of one size only: a second size would be compiled anew."""
+
+    network: nn.Module
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A network on its device, with all that its outputs depend on besides the images."""
 
@@ -28,19 +36,40 @@ class Model:
     """Average the outputs for an image and its mirror image."""
     outputs: torch.Tensor | None = None
     """`[K] int64`, on the device: the only outputs that compete, in the order of the labels; None: all."""
+    compiled: Compiled | None = None
+    """Of `network`, called in its place."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """`[B, C] float32` (or `[B, K]`) outputs, on the device, of `[B, 3, H, W] uint8` images."""
-        pixels = self.normalise(images.to(self.device, non_blocking=True))
+        count, network = len(images), self.network
+        images = images.to(self.device, non_blocking=True)
+        if self.compiled is not None:
+            network, images = self.compiled.network, padded(images, self.compiled.batch)
+        pixels = self.normalise(images)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits: torch.Tensor = self.network(pixels)
+            logits: torch.Tensor = network(pixels)
             if self.flip_average:
-                logits = (logits.float() + self.network(pixels.flip(3)).float()) / 2
-        logits = logits.float()
+                logits = (logits.float() + network(pixels.flip(3)).float()) / 2
+        logits = logits[:count].float()
         return logits if self.outputs is None else logits[:, self.outputs]
 
 
-def in_use(network: nn.Module, recipe: Recipe, device: torch.device, precision: torch.dtype) -> Model:
+def padded(images: torch.Tensor, batch: int) -> torch.Tensor:
+    """`[B, 3, H, W] uint8` as `[batch, 3, H, W]`, channels last: black images fill up a batch that is short."""
+    lacking = batch - len(images)
+    if lacking <= 0:
+        return images
+    more = torch.cat((images, images.new_zeros((lacking, *images.shape[1:]))))
+    return more.contiguous(memory_format=torch.channels_last)
+
+
+def in_use(
+    network: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    precision: torch.dtype,
+    compiled: Compiled | None = None,
+) -> Model:
     """`network`, which lies on `device` already, as `recipe` evaluates it."""
     return Model(
         network=network,
@@ -48,6 +77,7 @@ def in_use(network: nn.Module, recipe: Recipe, device: torch.device, precision: 
         device=device,
         precision=precision,
         flip_average=recipe.data.val_flip_average,
+        compiled=compiled,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from resnetctl.data.batches.mix import shares_of
 from resnetctl.recipe import TrainRecipe
 
 
@@ -17,7 +18,7 @@ def training_loss(logits: torch.Tensor, targets: torch.Tensor, recipe: TrainReci
     if recipe.loss == "cross-entropy":
         return cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
     classes = logits.shape[1]
-    shares = targets if targets.dim() == 2 else one_hot(targets, classes).to(logits.dtype)
+    shares = targets if targets.dim() == 2 else shares_of(targets, classes)
     if recipe.label_smoothing:
         shares = shares * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     if recipe.bce_threshold:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 _WINDOW_SECONDS = 5.0
 
@@ -64,7 +67,7 @@ class Timed:
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
-        self.seconds = 0.0
+        self._seconds = 0.0
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -72,5 +75,47 @@ class Timed:
     def __next__(self) -> Any:
         began = time.perf_counter()
         item = next(self._items)
-        self.seconds += time.perf_counter() - began
+        self._seconds += time.perf_counter() - began
         return item
+
+    def take(self) -> float:
+        """The seconds since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
+class TimedOnGpu(Timed):
+    """As Timed, but what counts is the time in which the GPU had done all its work while the next item was waited for.
+
+    An event is queued behind that work and another one once the item is there: what lies between them on the GPU's own
+    clock is idle time. Nothing waits for the GPU: events that it has not come to yet count at a later call.
+    """
+
+    def __init__(self, items: Iterator[Any], device: torch.device) -> None:
+        super().__init__(items)
+        self._stream = torch.cuda.current_stream(device)
+        self._open: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    def __next__(self) -> Any:
+        done = self._event()
+        item = next(self._items)
+        self._open.append((done, self._event()))
+        return item
+
+    def _event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self._stream)
+        return event
+
+    def take(self) -> float:
+        """The seconds that have become known since the last call."""
+        seconds = 0.0
+        while self._open and self._open[0][1].query():
+            done, there = self._open.popleft()
+            seconds += done.elapsed_time(there) / 1000
+        return seconds
+
+
+def timed(items: Iterator[Any], device: torch.device) -> Timed:
+    """`items`, measured as fits `device`."""
+    return TimedOnGpu(items, device) if device.type == "cuda" else Timed(items)

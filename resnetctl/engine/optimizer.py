@@ -17,6 +17,53 @@ from resnetctl.model.resnet import parameter_groups
 from resnetctl.recipe import Recipe, effective_lr
 
 
+class FusedSGD:
+    """torch.optim.SGD(fused=True), by the same kernel: to the same bits.
+
+    The classes of torch.optim load torch's compiler, which is a second of a run's start.
+    """
+
+    _step_supports_amp_scaling = True  # the loss scaler hands its numbers to the kernel and reads none of them
+    grad_scale: torch.Tensor | None = None
+    found_inf: torch.Tensor | None = None
+
+    def __init__(self, groups: list[dict[str, Any]], *, momentum: float, nesterov: bool) -> None:
+        self.param_groups = [{**group, "lr": 0.0} for group in groups]
+        self.momentum, self.nesterov = momentum, nesterov
+        self.state: dict[nn.Parameter, dict[str, torch.Tensor]] = {}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let the gradients go."""
+        assert set_to_none
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """m ← momentum × m + g, with the decay in g; w ← w - lr × m, with Nesterov's lr × (g + momentum × m)."""
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if moved:
+                torch._fused_sgd_(
+                    moved,
+                    [p.grad for p in moved],
+                    [self.state[p]["momentum_buffer"] for p in moved] if self.momentum else [],
+                    weight_decay=group["weight_decay"],
+                    momentum=self.momentum,
+                    lr=group["lr"],
+                    dampening=0.0,
+                    nesterov=self.nesterov,
+                    maximize=False,
+                    is_first_step=False,
+                    grad_scale=self.grad_scale,
+                    found_inf=self.found_inf,
+                )
+
+
+Optimizer = torch.optim.Optimizer | FusedSGD
+
+
 class DecoupledSGD(torch.optim.SGD):
     """SGD whose weight decay does not pass through the momentum: w is first multiplied by 1 - lr / peak × decay.
 
@@ -38,17 +85,19 @@ class DecoupledSGD(torch.optim.SGD):
         return super().step(closure)
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> Optimizer:
     """The recipe's optimizer over the parameters of `model`; `prepare_step` sets its rate before each step."""
     o = recipe.optimizer
     groups = parameter_groups(model, o.weight_decay, o.no_decay, o.backbone_lr)
     fused = device.type in ("cpu", "cuda")
     momentum = {"momentum_buffer": None} if o.momentum else {}
     moments = {"exp_avg": None, "exp_avg_sq": None}
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     match o.name:
         case "sgd":
-            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=o.momentum, nesterov=o.nesterov, fused=fused)
+            if fused:
+                return _with_zeros(FusedSGD(groups, momentum=o.momentum, nesterov=o.nesterov), momentum)
+            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=o.momentum, nesterov=o.nesterov)
             return _with_zeros(optimizer, momentum)
         case "sgdw":
             peak = effective_lr(recipe)
@@ -73,7 +122,7 @@ def _lamb() -> Any:
     return Lamb
 
 
-def _with_zeros(optimizer: torch.optim.Optimizer, kept: Mapping[str, torch.device | None]) -> torch.optim.Optimizer:
+def _with_zeros(optimizer: Optimizer, kept: Mapping[str, torch.device | None]) -> Optimizer:
     """Let it keep `kept` of each parameter: a number on a device, or as many numbers as the parameter has."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -84,7 +133,7 @@ def _with_zeros(optimizer: torch.optim.Optimizer, kept: Mapping[str, torch.devic
     return optimizer
 
 
-def prepare_step(optimizer: torch.optim.Optimizer, number: int, lr: float) -> None:
+def prepare_step(optimizer: Optimizer, number: int, lr: float) -> None:
     """Let the next step be step `number` (from 0), at the learning rate `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
@@ -92,7 +141,7 @@ def prepare_step(optimizer: torch.optim.Optimizer, number: int, lr: float) -> No
             group["step"] = torch.tensor(float(number))
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
     """What the optimizer keeps, as `<name in the optimizer>.<parameter>`; writing into them restores it."""
     return {
         f"{kept}.{name}": tensor

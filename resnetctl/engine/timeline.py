@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from resnetctl.data.batches.order import epoch_end, total_steps
-from resnetctl.data.batches.resolution import size_at
+from resnetctl.data.batches.resolution import size_at, train_size
 from resnetctl.engine.schedule import learning_rate
 from resnetctl.model.ema import decay_of
 from resnetctl.recipe import Recipe, effective_lr
@@ -71,6 +71,12 @@ class Timeline:
     def size(self, step: int) -> int:
         """The resolution of `step` in pixels."""
         return size_at(step, self.images, self.recipe.data, self.recipe.train)
+
+    def largest_size(self, step: int) -> int:
+        """The largest resolution from `step` to the end of the run."""
+        d, t = self.recipe.data, self.recipe.train
+        begin = step * t.global_batch // self.images
+        return max(train_size(epoch, d, t) for epoch in range(begin, max(begin + 1, t.epochs)))
 
     def evaluates_after(self, steps: int) -> bool:
         """Whether the run is evaluated once `steps` steps are done."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
 
 from resnetctl.data.batches.encoded import load_train
 from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.images.decoders import decoder_notes
+from resnetctl.distributed.agreement import Agreement
 from resnetctl.engine.checkpoints import RunCheckpoints
 from resnetctl.engine.device import PRECISION_NAMES, choose_precision, compile_or_why_not, out_of_memory
 from resnetctl.engine.environment import changes, environment
-from resnetctl.engine.events import Event, Finished, Notice, RunningLoss, Saving, Started, Stepped
-from resnetctl.engine.meter import Meter, Timed
+from resnetctl.engine.events import Event, Finished, Notice, Preparing, RunningLoss, Saving, Started, Stepped
+from resnetctl.engine.meter import Meter, timed
 from resnetctl.engine.micro_batch import choose_micro_batch
 from resnetctl.engine.run_state import RunState
 from resnetctl.engine.setup import RunSetup
@@ -61,10 +61,11 @@ class _TrainLoop:
         self.trainer = Trainer(self.recipe, len(setup.train.info.classes), setup.device, self.precision, self.group)
         self.state = RunState()
         self.meter = Meter()
+        self.agreement = Agreement(self.group)
         self.stopping: int | None = None
         """The signal that ends the run, once all ranks have agreed on it."""
         self.unreadable_now: list[int] = []
-        """Found on this rank in the last step."""
+        """Found on this rank since the ranks last told each other of such."""
 
     def run(self) -> Iterator[Event]:
         try:
@@ -72,8 +73,9 @@ class _TrainLoop:
             yield from self._loop()
         except (RuntimeError, MemoryError) as error:
             share = self.recipe.train.global_batch // self.group.size
-            size = self.timeline.size(self.state.step)
-            explained = out_of_memory(error, self.micro_batch, share, size)
+            begun = self.stop.begun
+            size = self.timeline.size(self.state.step) if begun else self.timeline.largest_size(self.state.step)
+            explained = out_of_memory(error, self.micro_batch, share, size, begun=begun or self.setup.start is not None)
             if explained is None:
                 raise
             raise explained from error
@@ -98,12 +100,10 @@ class _TrainLoop:
             self.trainer.update_average(0.0)
         else:
             yield from self._resume(here)
-        self.trainer.freeze(self.timeline.is_frozen(self.state.step))
-        self.trainer.spread(self.micro_batch, self.timeline.size(self.state.step))
-        if self.compiled:
-            self.trainer.compile()
-        elif why_not:
+        if why_not:
             yield Notice(text=why_not)
+        if self.state.step < self.timeline.steps:
+            yield from self._rehearse()
         self.checkpoints = RunCheckpoints(self.setup, self.timeline, self.state, self.trainer, self.meter, here)
         self.validation = Validation(self.setup, self.timeline, self.state, self.trainer, self.stop)
         self.stop.begun = True
@@ -111,6 +111,31 @@ class _TrainLoop:
         if self.recipe.train.tensorboard and self.group.is_first:
             self.setup.listeners.append(EventFile(self.setup.run).log)
         yield self._started()
+
+    def _rehearse(self) -> Iterator[Event]:
+        """Build what a step needs, and go through the largest one that is to come where that is not the first one.
+
+        So that memory which does not suffice for it, or a compiler that fails, is told now and not hours later.
+        """
+        step = self.state.step
+        first, largest = self.timeline.size(step), self.timeline.largest_size(step)
+        frozen = self.timeline.is_frozen(step)
+        thaws = frozen and not self.timeline.is_frozen(self.timeline.steps - 1)
+        if largest > first or thaws:
+            yield Preparing(what=f"trying a step of {largest} px")
+        if thaws:  # what learns then takes more memory
+            self._build(largest)
+        self.trainer.freeze(frozen)
+        self._build(largest if largest > first or self.group.size > 1 else None)
+
+    def _build(self, size: int | None) -> None:
+        """Join the ranks' gradients and compile, for what learns now; and try a step of `size` pixels."""
+        self.trainer.train_mode()
+        self.trainer.spread()
+        if self.compiled:
+            self.trainer.compile()
+        if size is not None:
+            self.trainer.rehearse(self.micro_batch, size, self.view.micro_batches)
 
     def _why_not_compile(self) -> str | None:
         t = self.recipe.train
@@ -141,23 +166,25 @@ class _TrainLoop:
             workers=self.setup.workers,
             timeout=self.recipe.data.timeout_seconds,
         )
+        self.timed = timed(batches, self.setup.device)
         self.meter.go_on()
         try:
             while True:
                 yield from self.checkpoints.poll()
-                if self.validation.is_due():
+                evaluates = self.validation.is_due()
+                if evaluates:
                     # new loader processes are forked: not while the saver's thread may hold a lock
                     yield from self._wait_for_save()
                     self.meter.pause()
                     yield from self.validation.measure()
                     self.meter.go_on()
-                save = yield from self._agree()
+                save = yield from self._agree(evaluates)
                 ends = self.state.step == self.timeline.steps or self.stopping is not None
                 if ends or save:
                     yield from self._save()
                 if ends:
                     break
-                yield from self._step(batches)
+                yield from self._step()
             yield from self._wait_for_save()
             self.group.all_max([0])  # until the first rank has saved, nobody leaves
         except KeyboardInterrupt:
@@ -168,11 +195,18 @@ class _TrainLoop:
                 self.checkpoints.wait()  # what is being saved was good
             raise
 
-    def _agree(self) -> Generator[Event, None, bool]:
-        """Let all ranks know of one's signal, of images it could not read, and whether to save now."""
-        signal, save, unreadable = self.group.all_max(
-            [self.stop.signal or 0, self.group.is_first and self.checkpoints.are_due(), len(self.unreadable_now)]
-        )
+    def _agree(self, evaluated: bool) -> Generator[Event, None, bool]:
+        """Let all ranks know of one's signal, of images it could not read, and whether to save now.
+
+        They learn a step later of what one alone knows, since no step is to wait for the slowest rank; but at once
+        where all know by themselves that something is up: a save has to hold all that was found before it.
+        """
+        mine = [self.stop.signal or 0, self.group.is_first and self.checkpoints.are_due(), len(self.unreadable_now)]
+        now = evaluated or self.state.step == self.timeline.steps or self.checkpoints.are_due_by_steps()
+        agreed = self.agreement.now(mine) if now else self.agreement.later(mine)
+        if not now and (agreed[0] or agreed[1]):
+            agreed = self.agreement.now(agreed)
+        signal, save, unreadable = agreed
         self.stopping = signal or None
         if unreadable:
             found = [i for ranks in self.group.all_gather(self.unreadable_now) for i in ranks]
@@ -180,19 +214,18 @@ class _TrainLoop:
             yield from self._note_unreadable(found)
         return bool(save)
 
-    def _step(self, batches: Iterator[Any]) -> Iterator[Event]:
+    def _step(self) -> Iterator[Event]:
         t, step = self.recipe.train, self.state.step
         lr = self.timeline.lr(step)
-        timed = Timed(batches)
         self._freeze(step)
-        self.unreadable_now = self.trainer.step(step, timed, self.view.micro_batches, lr)
+        self.unreadable_now += self.trainer.step(step, self.timed, self.view.micro_batches, lr)
         decay = self.timeline.ema_decay(step)
         if decay is not None:
             self.trainer.update_average(decay)
         trace(self._samples)
         self.state.step = step = step + 1
         self.meter.steps += 1
-        self.meter.waited += timed.seconds
+        self.meter.waited += self.timed.take()
         reads = step % t.loss_every == 0 or step == self.timeline.steps
         loss = self._read_loss(lr) if reads else self._loss_so_far()
         yield self._stepped(loss, lr)
@@ -202,10 +235,7 @@ class _TrainLoop:
     def _freeze(self, step: int) -> None:
         """Let learn what learns in `step`; the ranks' bookkeeping of gradients is made anew where that changes."""
         if self.trainer.freeze(self.timeline.is_frozen(step)):
-            self.trainer.train_mode()
-            self.trainer.spread(self.micro_batch, self.timeline.size(step))
-            if self.compiled:
-                self.trainer.compile()
+            self._build(self.timeline.largest_size(step) if self.group.size > 1 else None)
 
     def _samples(self) -> str:
         """What this rank sees in this step, a line for each micro-batch."""
@@ -234,6 +264,7 @@ class _TrainLoop:
         self.validation.note_loss(loss, step - self.state.last_read)
         self.state.last_read = step
         self._check_finite(loss)
+        self.meter.waited += self.timed.take()  # a GPU has come to the end of all steps now
         self.meter.close_window(self.recipe.train.global_batch)
         self.setup.log(
             {

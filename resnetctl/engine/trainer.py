@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -15,9 +15,9 @@ from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.distributed.sync_norm import synchronise_norms
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
-from resnetctl.engine.inference import Model, in_use
+from resnetctl.engine.forward import LossOf
+from resnetctl.engine.inference import Compiled, Model, in_use
 from resnetctl.engine.inputs import network_input
-from resnetctl.engine.loss import training_loss
 from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, prepare_step
 from resnetctl.errors import CheckpointError, printable
@@ -37,15 +37,14 @@ class Trainer:
         # the CPU generator uses the low 32 bits of a seed only
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
         self.recipe, self.classes, self.device, self.precision, self.group = recipe, classes, device, precision, group
-        self.memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+        layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         model = build_model(recipe.model, classes)
         if recipe.train.sync_bn and group.size > 1:
             model = synchronise_norms(model, device)
-        self.model = model.to(device).to(memory_format=self.memory_format).train()
-        self._parallel: DistributedDataParallel | None = None
-        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.model
-        """The model as it is called: itself, or compiled, or wrapped for several processes."""
+        self.model = model.to(device).to(memory_format=layout).train()
         self.normalise = Normalise(recipe.data.mean, recipe.data.std, device)
+        self._plain = LossOf(self.model, self.normalise, recipe.train)
+        self._parallel: DistributedDataParallel | None = None
         self.optimizer = build_optimizer(self.model, recipe, device)
         self.average = MovingAverage(self.model) if recipe.ema.every_steps else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
@@ -56,6 +55,9 @@ class Trainer:
         """Of the steps since the running loss was last told."""
         self.grad_norm: torch.Tensor | None = None
         """The length of the last step's gradient before it was cut, where the recipe cuts it."""
+        self.is_compiled = False
+        self._evaluated: list[Compiled] = []
+        """The model, and its average, compiled for evaluation."""
         self._frozen = False
         self._set_norm_mode()
 
@@ -78,7 +80,7 @@ class Trainer:
                 self.scaler.scale(loss).backward()
             loss_sum += loss.detach()
         self._clip_gradient()
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss_sum
@@ -94,7 +96,7 @@ class Trainer:
     def _clip_gradient(self) -> None:
         longest = self.recipe.train.clip_grad_norm
         if longest:
-            self.scaler.unscale_(self.optimizer)
+            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
             self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), longest)
 
     def update_average(self, decay: float) -> None:
@@ -128,33 +130,47 @@ class Trainer:
         """Gradients are averaged over the ranks in the last micro-batch of a step only."""
         return nullcontext() if last or self._parallel is None else self._parallel.no_sync()
 
-    def spread(self, micro_batch: int, size: int) -> None:
+    def spread(self) -> None:
         """Train together with the other ranks from here on: with the first one's parameters and buffers.
 
-        One forward and backward is thrown away. DistributedDataParallel orders its gradient buckets by the first
-        backward it sees, so that otherwise the first step after a start, or after a resume, would sum in another order
-        than that step does in the middle of a run, and its bits would differ.
+        `rehearse` must follow.
         """
-        if self.group.size == 1:
-            return
-        self._parallel = self.group.wrap_ddp(self.model, self.device)
-        self.forward = self._parallel
-        before = [b.clone() for b in self.model.buffers()]
-        images = torch.zeros((micro_batch, 3, size, size), dtype=torch.uint8)
-        empty = torch.zeros(0, dtype=torch.int64)
-        self.loss(Batch(images, torch.zeros(micro_batch, dtype=torch.int64), empty)).backward()
+        if self.group.size > 1:
+            self._parallel = self.group.wrap_ddp(self._plain, self.device)
+
+    def rehearse(self, micro_batch: int, size: int, passes: int = 1) -> None:
+        """Go through a step of `size` pixels but for the optimizer's part, and leave no trace of it in any tensor.
+
+        What a step needs is there then: too little memory, or a compiler that fails, shows now and not when a run comes
+        to that size; a second pass has the gradients of the first one in memory. And DistributedDataParallel orders its
+        gradient buckets by the first backward it sees, so that otherwise the first step after a start, or after a
+        resume, would sum in another order than that step does in the middle of a run, and its bits would differ.
+        """
+        buffers = list(self.model.buffers())
+        before = [b.clone() for b in buffers]
+        images = torch.zeros((micro_batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        labels, unreadable = torch.zeros(micro_batch, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+        erased = torch.zeros((micro_batch if self.recipe.data.random_erase else 0, 4), dtype=torch.int64)
+        passes = min(passes, 2)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for n in range(passes):
+                mix = draw_mix(self.recipe.train, 0, n, size)
+                with self._together(n == passes - 1):
+                    self.loss(Batch(images, labels, unreadable, erased), mix).backward()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for buffer, value in zip(self.model.buffers(), before, strict=True):
+            for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
 
     def loss(self, batch: Batch, mix: Mix | None = None) -> torch.Tensor:
         """The mean training loss of a batch, mixed as `mix` says, a scalar float32 on the device."""
         batch = self._on_device(batch)
-        images, targets = network_input(batch, self.normalise, self.classes, mix)
+        images, targets = batch.images, batch.labels
+        if len(batch.erased) or mix:  # what is only normalised is left to the compiled part
+            images, targets = network_input(batch, self.normalise, self.classes, mix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits = self.forward(images.contiguous(memory_format=self.memory_format))
-        return training_loss(logits.float(), targets, self.recipe.train)
+            loss: torch.Tensor = (self._parallel or self._plain)(images, targets)
+        return loss
 
     def _on_device(self, batch: Batch) -> Batch:
         """The batch, its images still uint8; on CUDA copied beside what the device is still computing."""
@@ -170,10 +186,13 @@ class Trainer:
 
     def compile(self) -> None:
         """Call the model compiled from here on: once for each resolution of the run, with fixed shapes."""
-        sizes = sizes_of_run(self.recipe.data, self.recipe.train)
+        graphs = len(sizes_of_run(self.recipe.data, self.recipe.train))
+        if self.recipe.train.freeze != "nothing":
+            graphs *= 2
         config = torch._dynamo.config  # beyond its limit torch would go on without compiling, and say nothing
-        config.recompile_limit = max(config.recompile_limit, len(sizes) + 1)
-        self.forward = torch.compile(self.forward, dynamic=False)
+        config.recompile_limit = max(config.recompile_limit, graphs + 8)  # and those of evaluation
+        self._plain.compile(dynamic=False)
+        self.is_compiled = True
 
     def take_loss(self, steps: int) -> float:
         """The mean loss of the last `steps` steps on all ranks; waits for the device, and starts a new sum."""
@@ -187,10 +206,22 @@ class Trainer:
         self.running_loss.zero_()
         return loss
 
-    def in_use(self) -> list[Model]:
-        """The model as evaluation takes it, and behind it the moving average of it where there is one."""
+    def in_use(self, compiled_batch: int = 0) -> list[Model]:
+        """The model as evaluation takes it, and behind it the moving average of it where there is one.
+
+        Compiled where batches of `compiled_batch` images are to be evaluated, once for all calls.
+        """
         networks = [self.model, *([self.average.network] if self.average else [])]
-        return [in_use(network, self.recipe, self.device, self.precision) for network in networks]
+        if compiled_batch and not self._evaluated:
+            self._evaluated = [
+                Compiled(network=torch.compile(network, dynamic=False), batch=compiled_batch)  # type: ignore[arg-type]
+                for network in networks
+            ]
+        compiled = self._evaluated if compiled_batch else [None] * len(networks)
+        return [
+            in_use(network, self.recipe, self.device, self.precision, how)
+            for network, how in zip(networks, compiled, strict=True)
+        ]
 
     def share_buffers(self) -> None:
         """Take the first rank's running means and variances, which are the ones that count (and are saved)."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resnetctl.engine.device import peak_memory
-from resnetctl.engine.evaluate import Result, eval_batches, evaluate, why_invalid
+from resnetctl.engine.evaluate import Result, eval_batch, eval_batches, evaluate, why_invalid
 from resnetctl.engine.events import Evaluated, Event, Notice
 from resnetctl.engine.run_state import RunState
 from resnetctl.engine.setup import RunSetup
@@ -20,6 +20,10 @@ from resnetctl.runs.metadata import Evaluation
 
 EVAL_SPEEDUP = 3.0
 """An evaluation's rate is about that of training times this: a forward pass is a third of a step's work."""
+
+
+_COMPILE_FROM = 1_000_000
+"""Images that a run evaluates in all: so many save the half minute or so that compiling takes."""
 
 
 class Validation:
@@ -51,7 +55,7 @@ class Validation:
         assert self.setup.val is not None
         self.trainer.share_buffers()
         results: list[Result] = []
-        models = self.trainer.in_use()
+        models = self.trainer.in_use(self._compiled_batch())
         for model in models:
             events = evaluate(
                 model,
@@ -74,6 +78,17 @@ class Validation:
                 yield Notice(text=f"{text} ({why.hint})", is_warning=True)
             yield self._evaluated(results[-1], results[0].top1 if len(models) > 1 else None)
             yield from self._compare()
+
+    def _compiled_batch(self) -> int:
+        """The size of the batches that the compiled model is to evaluate; 0 where compiling takes longer than it saves.
+
+        It depends on the whole run, so that a resumed run evaluates as one that was never interrupted.
+        """
+        assert self.setup.val is not None
+        evaluations = self.recipe.train.epochs // self.recipe.train.eval_every_epochs
+        if not self.trainer.is_compiled or evaluations * len(self.setup.val) < _COMPILE_FROM:
+            return 0
+        return eval_batch(self.setup.device)
 
     def _compare(self) -> Iterator[Event]:
         """Warn where the run has fallen far below what is published for its recipe."""

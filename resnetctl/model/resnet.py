@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from resnetctl.errors import UsageError, printable
+from resnetctl.model.network import ResNet
 from resnetctl.recipe import ARCHITECTURES, ModelRecipe
 
 _MIN_BLUR_CHANNELS = 16
@@ -23,6 +24,28 @@ def _kernel(channels: int, like: torch.Tensor) -> torch.Tensor:
     """`[channels, 1, 3, 3]`, of the type and on the device of `like`."""
     line = torch.tensor([1.0, 2.0, 1.0], dtype=like.dtype, device=like.device)
     return (torch.outer(line, line) / 16).expand(channels, 1, 3, 3).contiguous()
+
+
+def blurred(input: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
+    """[B, C, H, W] to [B, C, H / stride, W / stride], by a `_kernel`; zeros lie outside.
+
+    A convolution of each channel, which no compiler fuses with what is around it. For a GPU it is therefore compiled as
+    a sum of nine shifted images, to the same values. On a CPU that takes 4 to 5 times as long at stride 1.
+    """
+    if input.is_cuda and torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+        return sum_of_shifted(input, stride)
+    return functional.conv2d(input, kernel, stride=stride, padding=1, groups=input.shape[1])
+
+
+def sum_of_shifted(input: torch.Tensor, stride: int) -> torch.Tensor:
+    """As `blurred`, in operations on single pixels."""
+    height, width = input.shape[2:]
+    around = functional.pad(input, (1, 1, 1, 1)).float()
+    total = torch.zeros((), device=input.device)
+    for y, a in enumerate((0.25, 0.5, 0.25)):
+        for x, b in enumerate((0.25, 0.5, 0.25)):
+            total = total + a * b * around[:, :, y : height + y : stride, x : width + x : stride]
+    return total.to(input.dtype)
 
 
 class BlurConv2d(nn.Conv2d):
@@ -54,16 +77,15 @@ class BlurConv2d(nn.Conv2d):
         """[B, C, H, W] to [B, C', H / stride, W / stride]."""
         if self.kernel_size == (1, 1):
             # a 1×1 kernel reads only every stride-th pixel of the blurred image, so only those are computed
-            blurred = functional.conv2d(input, self.blur, stride=self.stride, padding=1, groups=self.in_channels)
-            return functional.conv2d(blurred, self.weight, self.bias)
-        blurred = functional.conv2d(input, self.blur, padding=1, groups=self.in_channels)
-        return super().forward(blurred)
+            return functional.conv2d(blurred(input, self.blur, self.stride[0]), self.weight, self.bias)
+        return super().forward(blurred(input, self.blur, 1))
 
 
 class BlurMaxPool2d(nn.MaxPool2d):
     """A strided max-pool whose maxima are taken at every pixel, then blurred, of which only every stride-th is kept."""
 
     blur: torch.Tensor
+    stride: int
 
     @classmethod
     def of(cls, pool: nn.MaxPool2d, channels: int, like: torch.Tensor) -> BlurMaxPool2d:
@@ -75,7 +97,7 @@ class BlurMaxPool2d(nn.MaxPool2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C, H / stride, W / stride]."""
         maxima = functional.max_pool2d(input, self.kernel_size, stride=1, padding=self.padding)
-        return functional.conv2d(maxima, self.blur, stride=self.stride, padding=1, groups=input.shape[1])
+        return blurred(maxima, self.blur, self.stride)
 
 
 def build_model(model: ModelRecipe, classes: int) -> nn.Module:
@@ -84,19 +106,16 @@ def build_model(model: ModelRecipe, classes: int) -> nn.Module:
     With `blurpool` each convolution of stride above 1 and at least 16 input channels is blurred first, as in FFCV's and
     Composer's recipes: all but the first one. The max-pool keeps its stride, as in FFCV's, unless `blurpool_max`.
     """
-    import torchvision
-
     if model.arch not in ARCHITECTURES:
         raise UsageError(f"no model is called {printable(model.arch)}", hint=f"one of {', '.join(ARCHITECTURES)}")
     assert classes >= 1
-    build = getattr(torchvision.models, model.arch)
-    network: nn.Module = build(weights=None, num_classes=classes, zero_init_residual=model.zero_init_residual)
+    network = ResNet(model.arch, classes, zero_init_residual=model.zero_init_residual)
     _draw_again(network, model)
     if model.blurpool:
         _blur_strided_convolutions(network)
     if model.blurpool_max:
         first: Any = network.conv1
-        network.maxpool = BlurMaxPool2d.of(network.maxpool, first.out_channels, first.weight)  # type: ignore[arg-type]
+        network.maxpool = BlurMaxPool2d.of(network.maxpool, first.out_channels, first.weight)
     if model.drop_path:
         _drop_paths(network, model.drop_path)
     return network
@@ -107,16 +126,20 @@ def _drop_paths(network: nn.Module, most: float) -> None:
 
     By a hook behind each branch's last batch norm, so that the names of the parameters stay torchvision's.
     """
-    from torchvision.ops import stochastic_depth
-
     branches: list[Any] = [m.bn3 if hasattr(m, "bn3") else m.bn2 for m in network.modules() if hasattr(m, "bn2")]
     for i, branch in enumerate(branches):
         p = most * i / (len(branches) - 1)
 
         def drop(module: nn.Module, args: Any, output: torch.Tensor, p: float = p) -> torch.Tensor:
-            return stochastic_depth(output, p, "row", module.training) if p else output
+            return _with_some_dropped(output, p) if p and module.training else output
 
         branch.register_forward_hook(drop)
+
+
+def _with_some_dropped(images: torch.Tensor, p: float) -> torch.Tensor:
+    """`[B, C, H, W]`, each 0 with probability `p` < 1, else divided by 1 - p (Huang et al. 2016, arXiv:1603.09382)."""
+    kept = images.new_empty((len(images), 1, 1, 1)).bernoulli_(1 - p)
+    return images * kept.div_(1 - p)
 
 
 @torch.no_grad()

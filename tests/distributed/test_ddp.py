@@ -25,7 +25,8 @@ def count(broadcasts: str) -> None:
     batches = repeat(Batch(images, torch.zeros(4, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)))
     with joined(read_world(os.environ)) as group:
         trainer = Trainer(recipe, 10, CPU, torch.float32, group)
-        trainer.spread(4, 32)
+        trainer.spread()
+        trainer.rehearse(4, 32)
         assert trainer._parallel is not None
         if broadcasts == "with":
             trainer._parallel.broadcast_buffers = True

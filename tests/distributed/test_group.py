@@ -5,8 +5,9 @@ import os
 import pytest
 import torch
 
-from resnetctl.distributed.group import as_lost_rank, joined
+from resnetctl.distributed.group import LostRankError, as_lost_rank, joined
 from resnetctl.distributed.world import read_world
+from tests.distributed import ranks
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,20 @@ def test_ranks_that_are_started_again_meet_on_a_store_that_knows_those_before():
         assert len(results) == 2 * start
     assert [gathered for gathered, _ in results] == [[0, 1]] * 4
     assert [sum(claimed for _, claimed in results[i : i + 2]) for i in (0, 2)] == [1, 1]
+
+
+def join_over_no_interface(local_size: str) -> None:
+    os.environ |= {"GLOO_SOCKET_IFNAME": "none0", "LOCAL_WORLD_SIZE": local_size}
+    try:
+        with joined(read_world(os.environ)):
+            pass
+    except LostRankError as error:
+        print(error.message, "hint:", error.hint)
+
+
+@pytest.mark.parametrize("local_size", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_on_several_nodes_an_address_that_leads_nowhere_is_told_with_the_cure(local_size):
+    """As where a node's name leads to 127.0.1.1; on one machine that is no reason."""
+    for told in ranks.results(join_over_no_interface, 2, local_size):
+        assert "Unable to find address for: none0 hint: " in told
+        assert ("GLOO_SOCKET_IFNAME=eth0" in told) == (local_size == 1)

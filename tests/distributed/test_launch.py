@@ -1,5 +1,6 @@
 """Ranks as `srun` and torchrun start them: stopped, requeued, and killed."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.launcher.api import LaunchConfig
 
 from resnetctl.data.prepare import prepare
+from resnetctl.distributed import launch
 from resnetctl.distributed.group import EXIT_LOST
 
 # --- as srun starts tasks -----------------------------------------------------------------------------------------
@@ -90,6 +93,37 @@ def test_the_readmes_job_gives_each_task_its_cores():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert "#SBATCH --cpus-per-task" in readme
     assert 'srun --cpus-per-task "$SLURM_CPUS_PER_TASK"' in readme
+
+
+# --- near the GPU ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numa(tmp_path, monkeypatch):
+    """Let this machine have so many NUMA nodes, and numactl or not."""
+
+    def has(nodes: int, *, numactl: bool = True) -> None:
+        for n in range(nodes):
+            (tmp_path / f"node{n}").mkdir()
+        monkeypatch.setattr(launch, "_NODES", tmp_path)
+        monkeypatch.setattr(launch.shutil, "which", lambda name: "/usr/bin/numactl" if numactl else None)
+
+    return has
+
+
+def test_ranks_stay_on_the_cores_near_their_gpus(numa):
+    numa(2)
+    (option, value), *others = launch.near_their_gpus().items()
+    assert others == []
+    assert option in {field.name for field in dataclasses.fields(LaunchConfig)}
+    assert value.affinity_mode.value == "node"
+    assert value.should_fall_back_if_binding_fails
+
+
+@pytest.mark.parametrize(("nodes", "numactl"), [(1, True), (0, True), (2, False)])
+def test_where_there_is_one_node_or_no_numactl_they_run_anywhere(nodes, numactl, numa):
+    numa(nodes, numactl=numactl)
+    assert launch.near_their_gpus() == {}
 
 
 # --- torchrun on several nodes --------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def train(sync_bn: str) -> None:
     with joined(read_world(os.environ)) as group:
         trainer = Trainer(recipe, 10, CPU, torch.float32, group)
         mine = [share(t, group.rank, group.size) for t in (images, labels)]
-        trainer.spread(BATCH // group.size, 64)
+        trainer.spread()
+        trainer.rehearse(BATCH // group.size, 64)
         losses = []
         for step in range(3):
             trainer.step(step, repeat(Batch(*mine, torch.zeros(0, dtype=torch.int64))), 1, 0.01)

@@ -1,9 +1,11 @@
 """Top-1, top-5 and loss counted by hand, image by image."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.nn.functional import log_softmax
 
 from resnetctl.data.batches.eval import EvalBatches, EvalView
@@ -11,10 +13,11 @@ from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
 from resnetctl.engine.evaluate import Result, evaluate
 from resnetctl.engine.events import Evaluating
-from resnetctl.engine.inference import Model
+from resnetctl.engine.inference import Compiled, Model
 from resnetctl.engine.normalise import Normalise
+from resnetctl.engine.trainer import Trainer
 from resnetctl.errors import DataError
-from resnetctl.recipe import DataRecipe
+from resnetctl.recipe import DataRecipe, Override, load_recipe
 from tests.fixtures.small_index import pictures, write_index
 
 CPU = torch.device("cpu")
@@ -34,7 +37,18 @@ def tiny(classes: int) -> torch.nn.Module:
     )
 
 
-def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.float32, outputs=None, **options):
+def run(
+    model,
+    path,
+    *,
+    batch=4,
+    workers=0,
+    flip_average=False,
+    precision=torch.float32,
+    outputs=None,
+    compiled=None,
+    **options,
+):
     data = DataRecipe(val_resize=36, val_size=32)
     used = Model(
         network=model,
@@ -43,6 +57,7 @@ def run(model, path, *, batch=4, workers=0, flip_average=False, precision=torch.
         precision=precision,
         flip_average=flip_average,
         outputs=outputs,
+        compiled=compiled,
     )
     return list(evaluate(used, EvalBatches(EvalView(index=path, data=data, batch=batch)), workers=workers, **options))
 
@@ -93,6 +108,54 @@ def test_batches_and_workers_change_nothing(tmp_path):
     for result in results[1:]:
         assert (result.correct1, result.correct5, result.images) == (results[0].correct1, results[0].correct5, 45)
         assert result.loss == pytest.approx(results[0].loss, rel=1e-6)
+
+
+class Counting(torch.nn.Module):
+    """A network that knows the shapes of what it was called with."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network, self.shapes = network, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.shapes.append((tuple(images.shape), images.is_contiguous(memory_format=torch.channels_last)))
+        return self.network(images)
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_a_compiled_network_sees_batches_of_one_size_and_the_counts_stay(flip_average, tmp_path):
+    """45 images in batches of 4: one is left over, beside three black ones that count nowhere."""
+    path, model = index_of(tmp_path, 9), tiny(9)
+    plain = run(model, path, flip_average=flip_average, guesses=True)[-1]
+    compiled = Compiled(network=Counting(model), batch=4)
+    result = run(model, path, flip_average=flip_average, guesses=True, compiled=compiled)[-1]
+    assert (result.correct1, result.correct5, result.images) == (plain.correct1, plain.correct5, 45)
+    assert result.loss == pytest.approx(plain.loss, rel=1e-6)
+    assert (result.guesses.labels == plain.guesses.labels).all()
+    assert compiled.network.shapes == [((4, 3, 32, 32), True)] * (12 * (1 + flip_average))
+
+
+def test_model_and_average_are_compiled_once_for_all_evaluations(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    values = {"model.arch": "resnet18", "train.precision": "fp32", "ema.every_steps": 1}
+    trainer = Trainer(
+        load_recipe("small", overrides=[Override(k, v, "test") for k, v in values.items()]), 3, CPU, torch.float32
+    )
+    batches = EvalBatches(
+        EvalView(index=write_index(tmp_path, pictures(3, 2)), data=DataRecipe(val_resize=36, val_size=32), batch=4)
+    )
+    torch._dynamo.reset()
+    counters.clear()
+    found = []
+    for _ in range(2):
+        for model in trainer.in_use(4):
+            found.append(list(evaluate(model, batches, workers=0))[-1])
+        trainer.train_mode()
+        graphs = counters["stats"]["unique_graphs"]
+    plain = [list(evaluate(model, batches, workers=0))[-1] for model in trainer.in_use()]
+    assert graphs <= 2
+    assert [r.correct1 for r in found] == [r.correct1 for r in plain] * 2
+    assert [r.loss for r in found] == pytest.approx([r.loss for r in plain] * 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 4, 5])

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from resnetctl.data.batches.mix import shares_of
 from resnetctl.engine.loss import training_loss
 from resnetctl.recipe import TrainRecipe
 
@@ -43,3 +44,8 @@ def test_each_class_of_a_mixed_image_counts_fully_above_the_threshold():
     assert training_loss(LOGITS, MIXED, train(loss="bce", bce_threshold=0.2, bce_sum=True)) == pytest.approx(
         by_hand / 2
     )
+
+
+def test_labels_as_shares_are_torchs_one_hot():
+    labels = torch.tensor([3, 0, 0, 2])
+    assert torch.equal(shares_of(labels, 4), torch.nn.functional.one_hot(labels, 4).float())

@@ -1,10 +1,12 @@
 """Rates: of the steps since the last reading of the loss, and before the first one of what was done so far."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from resnetctl.engine.meter import Meter, Timed
+from resnetctl.engine.meter import Meter, Timed, TimedOnGpu
 
 
 def seconds_ago(seconds: float) -> Meter:
@@ -60,4 +62,73 @@ def test_waiting_is_measured():
 
     timed = Timed(slow())
     assert list(timed) == [0, 1]
-    assert timed.seconds >= 0.1
+    assert timed.take() >= 0.1
+    assert timed.take() == 0.0, "each second is told once"
+
+
+class Gpu:
+    """A GPU's clock and queue, as events see them: an event is passed once the work before it is done."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = self.busy_until = 0.0
+        gpu = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self, stream: object) -> None:
+                self.at = max(gpu.now, gpu.busy_until)
+
+            def query(self) -> bool:
+                return self.at <= gpu.now
+
+            def elapsed_time(self, other: "Event") -> float:
+                return 1000 * (other.at - self.at)
+
+        patch.setattr(torch.cuda, "Event", Event)
+        patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace())
+
+    def batches(self, *seconds: float):
+        """Each comes after so many seconds of waiting."""
+        for wait in seconds:
+            self.now += wait
+            yield wait
+
+    def work(self, seconds: float) -> None:
+        self.busy_until = max(self.now, self.busy_until) + seconds
+
+
+def test_on_a_gpu_waiting_is_the_time_in_which_it_had_nothing_to_do(monkeypatch):
+    gpu = Gpu(monkeypatch)
+    timed = TimedOnGpu(gpu.batches(3, 4, 9), torch.device("cuda"))
+    next(timed)
+    assert timed.take() == 3, "before the first batch it has nothing to do"
+    gpu.work(5)
+    next(timed)  # after 4 of its 5 seconds
+    gpu.work(5)
+    assert timed.take() == 0, "the event behind the first step is not passed yet, and not waited for"
+    next(timed)  # 9 seconds later it has been at the end of both steps for 3
+    assert timed.take() == 3
+    assert timed.take() == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_computes_does_not_wait_and_one_without_work_does():
+    def batches():
+        for seconds in (0.0, 0.05, 0.3):
+            time.sleep(seconds)
+            yield seconds
+
+    device = torch.device("cuda")
+    a = torch.ones(8192, 8192, device=device)
+    timed = TimedOnGpu(batches(), device)
+    next(timed)
+    torch.cuda._sleep(2_000_000_000)  # cycles: about a second
+    next(timed)
+    a @ a
+    torch.cuda.synchronize()
+    assert timed.take() < 0.01
+    next(timed)
+    torch.cuda.synchronize()
+    assert 0.25 < timed.take() < 0.4

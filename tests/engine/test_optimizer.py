@@ -56,6 +56,17 @@ def test_sgd_is_torchs(nesterov):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, False), (0.9, True), (0.0, False)])
+def test_sgd_has_the_bits_of_torchs_fused_one(momentum, nesterov):
+    ours, theirs = network(), network()
+    sgd = torch.optim.SGD(
+        theirs.parameters(), lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=0.01, fused=True
+    )
+    expected = theirs_after_steps(theirs, sgd)
+    found = after_steps(ours, build_optimizer(ours, recipe(momentum=momentum, nesterov=nesterov), CPU))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_adamw_is_torchs():
     ours, theirs = network(), network()
     adamw = torch.optim.AdamW(theirs.parameters(), lr=1.0, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.01)

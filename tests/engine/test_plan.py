@@ -1,5 +1,6 @@
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,3 +89,20 @@ def test_the_largest_micro_batch_is_found_by_trial(monkeypatch):
     model, largest = plan._measure_largest(recipe, 10, torch.device("cuda"), 1.0, lambda *_: None)
     assert (model, largest) == (64, 64), "the step is measured with what fits, though training would have taken 256"
     assert tried == [(16, "off"), (32, "off"), (64, "off"), (128, "off"), (64, "auto")]
+
+
+def advice(device: str, share: float, largest: int) -> str:
+    """What is said of a step at `share` of the matrix-product rate, whose micro-batch is 64."""
+    model = SimpleNamespace(rate=SimpleNamespace(median=1000 * share), bound=1000.0, micro_batch=64, compiled=True)
+    return " ".join(plan._advice(load_recipe("small"), "model", torch.device(device), None, model, 4, largest))
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "largest", "told"),
+    [("cuda", 0.15, 256, False), ("cuda", 0.05, 256, True), ("cuda", 0.05, 64, False), ("cpu", 0.15, 256, True)],
+)
+def test_the_step_is_measured_by_what_a_resnet_reaches_on_the_device(device, share, largest, told):
+    """On a GPU 15 % of the matrix-product rate is as good as it gets; and a larger batch has to fit."""
+    said = advice(device, share, largest)
+    assert ("train.micro_batch=256" in said) == told
+    assert (f"{100 * share:.0f} % of the matrix-product rate" in said) == told

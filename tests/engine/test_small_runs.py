@@ -1,18 +1,21 @@
 """Whole runs of a few steps on a data set smaller than a batch."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from resnetctl.data.index import Index
 from resnetctl.engine.evaluate import Result, eval_batches, evaluate
-from resnetctl.engine.events import Evaluated, Finished, Notice, Stepped
+from resnetctl.engine.events import Evaluated, Finished, Notice, Preparing, Started, Stepped
 from resnetctl.engine.inference import load_model
 from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.train_loop import train
-from resnetctl.errors import DataError
+from resnetctl.engine.trainer import Trainer
+from resnetctl.engine.validation import Validation
+from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.recipe import Override, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import load_newest
 from resnetctl.runs.folder import create_run
@@ -112,3 +115,78 @@ def test_a_checkpoint_of_a_run_in_fp16_is_measured_on_the_cpu(tmp_path):
     assert len(told) == 1
     assert "fp16" in told[0]
     assert (result.correct1, result.loss) == (exact.correct1, exact.loss)
+
+
+GROWING = {
+    "data__train_size_start": 32,
+    "data__train_size": 64,
+    "data__train_size_multiple": 32,
+    "data__train_size_ramp": [0.5, 0.5],
+    "train__global_batch": 5,
+    "train__epochs": 4,
+}
+
+
+def sizes(monkeypatch) -> list[int]:
+    """The resolutions that go through the model in training, in their order."""
+    seen: list[int] = []
+    loss = Trainer.loss
+
+    def look(self, batch, mix=None):
+        seen.append(batch.images.shape[-1])
+        return loss(self, batch, mix)
+
+    monkeypatch.setattr(Trainer, "loss", look)
+    return seen
+
+
+def test_the_largest_size_is_the_first_that_is_tried(tmp_path, monkeypatch):
+    seen = sizes(monkeypatch)
+    events = list(train(setup(tmp_path, pictures(2, 5), **GROWING), StopRequest()))
+    steps = [e.size for e in events if isinstance(e, Stepped)]
+    assert steps[0] == 32
+    assert steps[-1] == 64
+    assert seen == [64, *steps]
+    assert [type(e) for e in events[:2]] == [Preparing, Started]
+
+
+def test_where_the_first_step_is_the_largest_nothing_is_thrown_away(tmp_path, monkeypatch):
+    seen = sizes(monkeypatch)
+    list(train(setup(tmp_path, pictures(2, 5), train__global_batch=5, train__epochs=1), StopRequest()))
+    assert seen == [32, 32]
+
+
+def test_what_learns_only_later_is_tried_at_the_start(tmp_path, monkeypatch):
+    seen = []
+    loss = Trainer.loss
+
+    def look(self, batch, mix=None):
+        seen.append(self.model.conv1.weight.requires_grad)
+        return loss(self, batch, mix)
+
+    monkeypatch.setattr(Trainer, "loss", look)
+    frozen = {"train__freeze": "backbone", "train__freeze_epochs": 1.0}
+    list(train(setup(tmp_path, pictures(2, 5), train__global_batch=5, train__epochs=2, **frozen), StopRequest()))
+    assert seen == [True, False, False, True, True]
+
+
+def test_too_little_memory_for_the_largest_size_is_told_before_the_run_begins(tmp_path, monkeypatch):
+    def fail(self, batch, mix=None):
+        raise MemoryError if batch.images.shape[-1] == 64 else AssertionError
+
+    monkeypatch.setattr(Trainer, "loss", fail)
+    seen = []
+    with pytest.raises(ResnetctlError, match="5 images of 64 pixels") as caught:
+        seen += train(setup(tmp_path, pictures(2, 5), **GROWING), StopRequest())
+    assert "--resume" not in caught.value.hint, "there is no run to go on with"
+    assert seen == []
+
+
+@pytest.mark.parametrize(("val", "epochs", "batch"), [(50_000, 19, 0), (50_000, 20, 64), (1000, 100, 0)])
+def test_evaluations_are_compiled_where_there_are_many(val, epochs, batch, monkeypatch):
+    recipe = load_recipe("small", overrides=[Override("train.epochs", epochs, "test")])
+    compiled = SimpleNamespace(is_compiled=True)
+    work = SimpleNamespace(val=range(val), device=CPU, recipe=recipe)
+    assert Validation(work, None, None, compiled, StopRequest())._compiled_batch() == batch
+    plain = SimpleNamespace(is_compiled=False)
+    assert Validation(work, None, None, plain, StopRequest())._compiled_batch() == 0

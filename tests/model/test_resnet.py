@@ -5,7 +5,17 @@ import torch
 import torchvision
 from torch.nn import functional
 
-from resnetctl.model.resnet import BlurConv2d, BlurMaxPool2d, build_model, is_plain, parameter_groups
+from resnetctl.model.network import ResNet
+from resnetctl.model.resnet import (
+    BlurConv2d,
+    BlurMaxPool2d,
+    _kernel,
+    blurred,
+    build_model,
+    is_plain,
+    parameter_groups,
+    sum_of_shifted,
+)
 from resnetctl.recipe import ARCHITECTURES, ModelRecipe
 
 
@@ -28,6 +38,20 @@ def test_a_plain_model_computes_what_torchvisions_does() -> None:
     torch.manual_seed(3)
     theirs = torchvision.models.resnet50(num_classes=10).eval()
     images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_weights_and_outputs_have_torchvisions_bits(arch: str, zeros: bool) -> None:
+    torch.manual_seed(3)
+    theirs = getattr(torchvision.models, arch)(num_classes=7, zero_init_residual=zeros)
+    torch.manual_seed(3)
+    ours = ResNet(arch, 7, zero_init_residual=zeros)
+    expected, found = theirs.state_dict(), ours.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+    images = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     assert torch.equal(ours(images), theirs(images))
 
 
@@ -65,6 +89,15 @@ def test_the_blur_is_the_published_one(kernel: int, padding: int, size: int) -> 
     weights = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
     expected = sum(weights[i][j] / 16 * padded[:, :, i : i + size, j : j + size] for i in range(3) for j in range(3))
     torch.testing.assert_close(BlurConv2d.of(conv)(x), conv(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_sum_of_shifted_images_has_the_values_of_the_convolution(dtype: torch.dtype, stride: int) -> None:
+    x = torch.randn(2, 32, 15, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    expected = blurred(x, _kernel(32, x), stride)
+    torch.testing.assert_close(sum_of_shifted(x, stride), expected, rtol=1e-6, atol=5e-7)
 
 
 def test_the_max_pool_is_blurred_where_the_recipe_says_so() -> None:

@@ -73,8 +73,13 @@ def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 def mix_targets(labels: torch.Tensor, classes: int, mix: Mix) -> torch.Tensor:
     """`labels [B] int64` as `[B, classes] float32`: each image's share of its class and its partner's."""
-    targets = (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+    targets = shares_of(labels, classes)
     return torch.lerp(_partners(targets, mix), targets, mix.share)
+
+
+def shares_of(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """`labels [B] int64` as `[B, classes] float32`, 1 for its class: torch's one_hot, which looks at the values."""
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 
 
 def _partners(batch: torch.Tensor, mix: Mix) -> torch.Tensor:
