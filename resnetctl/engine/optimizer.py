@@ -23,9 +23,7 @@ class FusedSGD:
     The classes of torch.optim load torch's compiler, which is a second of a run's start.
     """
 
-    _step_supports_amp_scaling = True  # the loss scaler hands its numbers to the kernel and reads none of them
-    grad_scale: torch.Tensor | None = None
-    found_inf: torch.Tensor | None = None
+    _step_supports_amp_scaling = True  # the loss scaler sets grad_scale and found_inf for the kernel, and reads neither
 
     def __init__(self, groups: list[dict[str, Any]], *, momentum: float, nesterov: bool) -> None:
         self.param_groups = [{**group, "lr": 0.0} for group in groups]
@@ -56,8 +54,8 @@ class FusedSGD:
                     nesterov=self.nesterov,
                     maximize=False,
                     is_first_step=False,
-                    grad_scale=self.grad_scale,
-                    found_inf=self.found_inf,
+                    grad_scale=getattr(self, "grad_scale", None),
+                    found_inf=getattr(self, "found_inf", None),
                 )
 
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda", help="of the part gpu")
-    parser.add_argument("--batch", type=int, default=256, help="of the part gpu")
+    parser.add_argument("--batch", type=int, default=256, help="images of each GPU, of the part gpu")
+    parser.add_argument("--minutes", type=float, default=18.0, help="in which the part gpu ends")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine()}
@@ -76,10 +78,17 @@ def _measured(command: list[Any]) -> dict[str, float] | None:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _interleaved(commands: dict[str, list[Any]], repeats: int) -> dict[str, Any]:
-    """Every command `repeats` times, one after the other in rounds; median and spread of each figure."""
+def _interleaved(commands: dict[str, list[Any]], repeats: int, seconds: float = float("inf")) -> dict[str, Any]:
+    """Every command `repeats` times, one after the other in rounds; median and spread of each figure.
+
+    No round begins that would not be over `seconds` after the first one's beginning.
+    """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    began, round_seconds = time.monotonic(), 0.0
     for round_ in range(repeats):
+        start = time.monotonic()
+        if start - began + round_seconds > seconds:
+            break
         for name, command in commands.items():
             if round_ and not found[name]:
                 continue  # it failed the first time
@@ -87,6 +96,7 @@ def _interleaved(commands: dict[str, list[Any]], repeats: int) -> dict[str, Any]
             if figures:
                 found[name].append(figures)
                 print(f"{round_ + 1}/{repeats} {name}: {figures}", file=sys.stderr)
+        round_seconds = time.monotonic() - start
     return {
         name: {
             key: {
@@ -155,13 +165,26 @@ def step(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def gpu(args: argparse.Namespace) -> dict[str, Any]:
-    """img/s of the training step on a GPU, and of loader and step together on JPEGs."""
+    """img/s of the training step on a GPU, and on all of them, and of loader and step together on JPEGs."""
+    import torch
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("torch finds no GPU here; --device cpu tries the same code on the processor")
     options = ["--device", args.device, "--batch", args.batch, "--seconds", args.seconds]
-    names = ("one-page", "torchvision-reference", "timm", "resnetctl", "matmul", "bandwidth")
-    commands = {name: _step(name, *options) for name in names}
-    index = datasets.index_folders(datasets.class_folders(args.work, args.images), args.work)
-    commands["resnetctl-jpegs"] = _step("resnetctl-jpegs", *options, "--data", index.parent)
-    return _interleaved(commands, args.repeats)
+    loops = ("one-page", "torchvision-reference", "timm", "resnetctl")
+    blurred = ("resnetctl-blurpool", "resnetctl-blurpool-as-convolution")
+    commands = {name: _step(name, *options) for name in (*loops, *blurred, "matmul", "bandwidth")}
+    tree = datasets.class_folders(args.work, args.images)
+    for name in loops[1:]:
+        data = datasets.index_folders(tree, args.work).parent if name == "resnetctl" else tree
+        commands[f"{name}, JPEGs"] = _step(name, *options, "--data", data)
+    ranks = torch.cuda.device_count() if args.device == "cuda" else 2
+    if ranks > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
+        for name in loops[1:]:
+            command = [sys.executable, *torchrun, *_step(name, *options)[1:]]
+            commands[f"{name}, {ranks} ranks"] = command
+    return _interleaved(commands, args.repeats, 60 * args.minutes)
 
 
 def _step(name: str, *options: Any) -> list[Any]:

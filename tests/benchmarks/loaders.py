@@ -48,13 +48,15 @@ def resnetctl_nvimgcodec(path: Path, augment: str) -> Iterator[Any]:
     return _resnetctl(path, "nvimgcodec", augment)
 
 
-def _folder(path: Path, transform: Any, **options: Any) -> Iterator[Any]:
+def _folder(
+    path: Path, transform: Any, batch: int = BATCH, workers: int = WORKERS, pin: bool = False, **options: Any
+) -> Iterator[Any]:
     from torch.utils.data import DataLoader, RandomSampler
     from torchvision.datasets import ImageFolder
 
     data = ImageFolder(path / "train", transform, **options)
     endless = RandomSampler(data, num_samples=1000 * len(data))
-    return iter(DataLoader(data, BATCH, sampler=endless, num_workers=WORKERS, drop_last=True))
+    return iter(DataLoader(data, batch, sampler=endless, num_workers=workers, drop_last=True, pin_memory=pin))
 
 
 def _torchvision(augment: str) -> list[Any]:
@@ -74,7 +76,7 @@ def one_page(path: Path, augment: str) -> Iterator[Any]:
     return _folder(path, t.Compose(steps))
 
 
-def torchvision_reference(path: Path, augment: str) -> Iterator[Any]:
+def torchvision_reference(path: Path, augment: str, **options: Any) -> Iterator[Any]:
     """references/classification of torchvision, its default backend PIL: ClassificationPresetTrain's steps."""
     from torchvision.transforms import v2 as t
 
@@ -87,7 +89,7 @@ def torchvision_reference(path: Path, augment: str) -> Iterator[Any]:
         t.Normalize(MEAN, STD),
         t.ToPureTensor(),
     ]
-    return _folder(path, t.Compose(steps))
+    return _folder(path, t.Compose(steps), **options)
 
 
 def torchvision_tensors(path: Path, augment: str) -> Iterator[Any]:
@@ -99,7 +101,13 @@ def torchvision_tensors(path: Path, augment: str) -> Iterator[Any]:
     return _folder(path, t.Compose(steps), loader=lambda file: decode_image(file, ImageReadMode.RGB))
 
 
-def timm(path: Path, augment: str) -> Iterator[Any]:
+def timm(
+    path: Path,
+    augment: str,
+    batch: int = BATCH,
+    workers: int = WORKERS,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> Iterator[Any]:
     """timm.data.create_loader as timm's train.py calls it, colour jitter off so that the work is the same."""
     assert augment != "trivial"  # which timm has not
     from timm.data import create_dataset, create_loader
@@ -107,16 +115,16 @@ def timm(path: Path, augment: str) -> Iterator[Any]:
     loader = create_loader(
         create_dataset("", root=str(path / "train"), is_training=True),
         input_size=(3, SIZE, SIZE),
-        batch_size=BATCH,
+        batch_size=batch,
         is_training=True,
         color_jitter=0.0,
         auto_augment="rand-m7-mstd0.5-inc1" if augment else None,
         interpolation="bilinear",
         mean=MEAN,
         std=STD,
-        num_workers=WORKERS,
+        num_workers=workers,
         pin_memory=False,
-        device=torch.device("cpu"),
+        device=device,
         use_multi_epochs_loader=True,
     )
     return (batch for _ in range(1000) for batch in loader)
