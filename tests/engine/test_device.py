@@ -1,6 +1,7 @@
 """Devices and arithmetic: chosen where they exist, named where they do not."""
 
 import hashlib
+import importlib
 import os
 import platform
 import resource
@@ -245,7 +246,7 @@ def test_the_limit_is_what_inductor_takes():
 
 def print_compile_threads(when: str) -> None:
     if when == "after":
-        pass
+        importlib.import_module("torch._inductor.config")
     os.environ.pop("TORCHINDUCTOR_COMPILE_THREADS", None)
     limit_compile_processes(5)
     from torch._inductor import async_compile

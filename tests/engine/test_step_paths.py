@@ -74,6 +74,16 @@ def test_the_gpu_computes_what_the_cpu_does():
 
 
 @pytest.mark.gpu
+def test_a_compiled_step_on_the_gpu_computes_what_a_plain_one_does():
+    """With BlurPool, which is a convolution in the plain one and a sum of shifted images in the compiled one."""
+    made = recipe(model__blurpool=True, data__train_size_start=32, data__train_size=64)
+    plain, compiled = (Trainer(made, 10, torch.device("cuda"), torch.float32) for _ in range(2))
+    compiled.compile()
+    compiled.rehearse(4, 64)
+    assert losses(compiled, 32, 64, 32) == pytest.approx(losses(plain, 32, 64, 32), rel=1e-2)
+
+
+@pytest.mark.gpu
 def test_a_step_on_the_gpu_never_waits_for_it():
     trainer = Trainer(recipe(train__precision="bf16"), 10, torch.device("cuda"), torch.bfloat16)
     losses(trainer, 64)
