@@ -2,7 +2,9 @@
 
 The files are hard links to photographs of 500×375 and about 90 kB, in one folder. A model that looks at ten bytes of
 each picture stands in for a real one, so that reading, decoding, resizing, handing over and telling are what is
-measured; beside it, in the same rounds, what `bench loader` measures on those photographs. Two cores, two workers.
+measured; beside it, in the same rounds, as many images from the training loader, which `bench loader` measures, and
+from the evaluation's, which resizes whole pictures as `predict` does. Two cores, two workers; wall time, and processor
+time, which tells more on a machine that others use too.
 """
 
 from __future__ import annotations
@@ -13,23 +15,28 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resnetctl.data.batches.encoded import load_train
+from resnetctl.data.batches.eval import EvalBatches, eval_view
+from resnetctl.data.batches.loader import load
+from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.dataset import load_dataset
+from resnetctl.data.index import Index
 from resnetctl.data.pictures import find_pictures
 from resnetctl.data.prepare import prepare
-from resnetctl.engine.bench import measure_loader
 from resnetctl.engine.inference import Model
 from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.predict import predict
-from resnetctl.recipe import load_recipe
+from resnetctl.recipe import Override, load_recipe
 from tests.benchmarks.meter import two_cores
 from tests.fixtures.photos import benchmark_tree
 
-FILES, PHOTOS, WORKERS = 10_000, 64, 2
+FILES, PHOTOS, WORKERS, BATCH = 10_000, 64, 2, 64
 
 
 class NoModel(Model):
@@ -51,26 +58,37 @@ def folder(work: Path) -> Path:
     return found
 
 
-def predicting(pictures: Path) -> float:
-    """img/s of the folder, from listing it to the last prediction."""
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """img/s, and milliseconds of processor time an image, of this process and the workers that have ended."""
+    began, cpu = time.perf_counter(), sum(os.times()[:4])
+    work()
+    return FILES / (time.perf_counter() - began), 1e3 * (sum(os.times()[:4]) - cpu) / FILES
+
+
+def predicting(pictures: Path) -> None:
+    """The folder, from listing it to the last prediction."""
     device, recipe = torch.device("cpu"), load_recipe("torchvision-v1")
     normalise = Normalise(recipe.data.mean, recipe.data.std, device)
     model = NoModel(network=torch.nn.Identity(), normalise=normalise, device=device, precision=torch.float32)
-    began = time.perf_counter()
     files = find_pictures([str(pictures)])
     found = [p for batch in predict(model, recipe.data, files, workers=WORKERS) for p in batch]
-    seconds = time.perf_counter() - began
     assert len(found) == FILES
     assert not any(p.problem for p in found)
-    return FILES / seconds
 
 
-def loading(work: Path) -> float:
-    """img/s of the loader, as `bench loader` measures it."""
-    prepare(work / "files", work / "photos", "folder")
-    index = load_dataset(work / "files").train()
-    recipe = load_recipe("torchvision-v1")
-    return measure_loader(recipe, index, batch=64, workers=WORKERS, seconds=6).rate.median
+def loading(index: Index) -> None:
+    """As many images of the loader, with the recipe that `predict` takes, too."""
+    batch = [Override(f"train.{key}_batch", BATCH, "benchmark") for key in ("global", "micro")]
+    view = train_view(load_recipe("torchvision-v1", overrides=batch), index, BATCH)
+    batches = load_train(TrainBatches(view), range(-(-FILES // BATCH)), device=torch.device("cpu"), workers=WORKERS)
+    assert sum(len(b.labels) for b in batches) >= FILES
+
+
+def evaluating(index: Index) -> None:
+    """As many images of the evaluation's loader."""
+    batches = EvalBatches(eval_view(load_recipe("torchvision-v1"), index, BATCH))
+    items = [n % len(batches.items()) for n in range(-(-FILES // BATCH))]
+    assert sum(len(b.labels) for b in load(batches, items, workers=WORKERS, pin=False)) >= FILES
 
 
 def main() -> None:
@@ -80,19 +98,21 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     two_cores()
+    torch.set_num_threads(1)  # a second thread of a model that is not there would only wait, at full speed
     pictures = folder(args.work)
-    rates: dict[str, list[float]] = {"loader": [], "predict": []}
+    prepare(args.work / "files", args.work / "photos", "folder")
+    index = load_dataset(args.work / "files").train()
+    result: dict[str, Any] = {"files": FILES, "load_at_start": round(os.getloadavg()[0], 2)}
+    found: dict[str, list[tuple[float, float]]] = {"loader": [], "evaluation": [], "predict": []}
     for _ in range(args.repeats):
-        rates["loader"].append(loading(args.work))
-        rates["predict"].append(predicting(pictures))
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    result: dict[str, Any] = {
-        "files": FILES,
-        "load_at_start": round(os.getloadavg()[0], 2),
-        "img_s": medians,
-        "spread": {name: [min(found), max(found)] for name, found in rates.items()},
-        "share": medians["predict"] / medians["loader"],
-    }
+        found["loader"].append(timed(lambda: loading(index)))
+        found["evaluation"].append(timed(lambda: evaluating(index)))
+        found["predict"].append(timed(lambda: predicting(pictures)))
+    for at, figure in enumerate(("img_s", "cpu_ms_per_image")):
+        result[figure] = {name: statistics.median(run[at] for run in runs) for name, runs in found.items()}
+        result[f"{figure}_of_each_round"] = {name: [run[at] for run in runs] for name, runs in found.items()}
+    result["share_of_the_loaders_rate"] = result["img_s"]["predict"] / result["img_s"]["loader"]
+    result["share_by_processor_time"] = result["cpu_ms_per_image"]["loader"] / result["cpu_ms_per_image"]["predict"]
     print(json.dumps(result, indent=2))
 
 

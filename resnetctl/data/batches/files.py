@@ -66,13 +66,13 @@ def read_upright(path: str | Path) -> torch.Tensor:
 def _read(path: str | Path) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
+        with open(fd, "rb", buffering=0) as file:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError("not a file")
             if status.st_size > MAX_SAMPLE_BYTES:
                 raise DataError(f"{status.st_size:,} bytes, which no photograph has")
-            return file.read(MAX_SAMPLE_BYTES + 1)
+            return file.read(status.st_size + 1)  # asked for more, it would find room for that much first
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         if isinstance(error, DataError):
             raise
