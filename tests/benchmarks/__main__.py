@@ -170,6 +170,7 @@ def gpu(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here; --device cpu tries the same code on the processor")
+    began = time.monotonic()
     options = ["--device", args.device, "--batch", args.batch, "--seconds", args.seconds]
     loops = ("one-page", "torchvision-reference", "timm", "resnetctl")
     blurred = ("resnetctl-blurpool", "resnetctl-blurpool-as-convolution")
@@ -184,7 +185,7 @@ def gpu(args: argparse.Namespace) -> dict[str, Any]:
         for name in loops[1:]:
             command = [sys.executable, *torchrun, *_step(name, *options)[1:]]
             commands[f"{name}, {ranks} ranks"] = command
-    return _interleaved(commands, args.repeats, 60 * args.minutes)
+    return _interleaved(commands, args.repeats, 60 * args.minutes - (time.monotonic() - began))
 
 
 def _step(name: str, *options: Any) -> list[Any]:
