@@ -22,6 +22,7 @@ _WORDS = (
     (r" is not in the range x>=(\S+)$", r" is too small: at least \1"),
     (r" is not in the range (\S+)<=x<=(\S+)$", r" is not between \1 and \2"),
     (r"Directory ('.*') is a file$", r"\1 is a file, not a folder"),
+    (r"Directory ('.*') is not readable$", r"\1 cannot be read: permission denied"),
 )
 
 # what other programs call it: our command line

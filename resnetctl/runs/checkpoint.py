@@ -137,13 +137,14 @@ def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]
         except CheckpointError as error:
             damaged(commit, error)
     if found:
+        what = f"all {len(found)} checkpoints" if len(found) > 1 else "the only checkpoint"
         raise CheckpointError(
-            f"all {len(found)} checkpoints in {printable(folder)} are damaged",
+            f"{what} in {printable(folder)} {'are' if len(found) > 1 else 'is'} damaged",
             hint="restore one from a backup, or start a new run under another --name",
         )
     if without:
         raise CheckpointError(
-            f"{counted(len(without), 'checkpoint file')} in {printable(folder)} have no commit record: each was being "
+            f"{counted(len(without), 'checkpoint file')} in {printable(folder)}, and no commit record: each was being "
             "written when the run ended, or its .json file was deleted",
             hint=f"take one as it is: resnetctl train --resume {printable(without[0])}, or resnetctl eval with it",
         )
