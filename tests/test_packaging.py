@@ -129,7 +129,8 @@ def test_the_quick_start_from_the_wheel(python: Path, wheel: Path, place: Path) 
 def test_the_oldest_packages_that_are_promised(wheel: Path, place: Path) -> None:
     scripts = install(pythons()[0], place, wheel, *lower_bounds())
     quick_start(scripts, place)
-    run(scripts / "python", "-m", "pip", "install", "-q", "pytest", "hypothesis", cwd=place)
+    tools = ("pytest", "hypothesis", "scikit-image", "scikit-learn")
+    run(scripts / "python", "-m", "pip", "install", "-q", *tools, *lower_bounds(), cwd=place)
     run(scripts / "python", "-m", "pytest", "-q", *QUICK, cwd=SOURCE)
 
 
