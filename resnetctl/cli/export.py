@@ -101,7 +101,8 @@ def export(
 
     model = _model(which if weights is None else weights, runs, data, best=best, raw=raw, arch=arch)
     if out is None:
-        name = model.path.stem if model.path and model.metadata is None else model.name.replace(" ", "-")
+        of_a_file = model.path and model.name in (str(model.path), model.path.name)
+        name = model.path.stem if model.path and of_a_file else model.name.rpartition("/")[2].replace(" ", "-")
         out = Path(name + _SUFFIXES[kind])
         _check_out(out, kind, overwrite)
     if model.model.flip_average:

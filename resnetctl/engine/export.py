@@ -145,7 +145,12 @@ def describe(model: NamedModel) -> ModelDescription:
             mean=look.mean,
             std=look.std,
         ),
-        source=before.source if before else model.title if model.path is None or model.metadata else model.path.name,
+        # a path would tell strangers about this machine
+        source=before.source
+        if before
+        else model.path.name
+        if model.path and model.name == str(model.path)
+        else model.title,
         recipe=before.recipe if before else model.metadata.recipe.name if model.metadata else None,
         moving_average=before.moving_average if before else model.weights == "average",
         measured=before.measured if before else _measured(model),

@@ -54,6 +54,22 @@ def test_the_newest_checkpoint_or_the_best(tmp_path):
     assert same(find_model("first", asked(tmp_path, best=True)), network(3, seed=1))
 
 
+def test_the_moving_average_or_the_weights_themselves(tmp_path):
+    write_run(tmp_path, "first", CLASSES, average=True)
+    average, raw = (find_model("first", asked(tmp_path, raw=raw)) for raw in (False, True))
+    assert same(average, network(3, seed=100))
+    assert same(raw, network(3, seed=0))
+    assert (average.title, raw.title) == ("first, step 1", "first, step 1, raw")
+
+
+def test_without_an_average_nothing_is_raw(tmp_path):
+    write_run(tmp_path, "first", CLASSES)
+    told = []
+    model = find_model("first", asked(tmp_path, raw=True, notice=told.append))
+    assert (model.weights, model.title) == ("trained", "first, step 1")
+    assert any("no moving average: --raw changes nothing" in text for text in told)
+
+
 def test_without_a_measurement_there_is_no_best(tmp_path):
     write_run(tmp_path, "first", CLASSES)
     with pytest.raises(CheckpointError, match="was measured"):
