@@ -147,3 +147,8 @@ def test_no_rate_leaves_its_bounds(name, steps, per_epoch, warmup, start, peak, 
         rate = learning_rate(step, steps, per_epoch, peak, ScheduleRecipe(**values))
         assert 0 <= rate <= peak * (1 + 1e-12)
         assert math.isfinite(rate)
+
+
+def test_one_cycle_without_a_warm_up_starts_at_its_peak_and_ends_at_its_final_rate():
+    values = {"name": "one-cycle", "warmup_epochs": 0.0, "warmup_start": 0.04, "final": 0.25}
+    assert curve(2, 1.0, 2.0, **values) == pytest.approx([2.0, 0.5])
