@@ -7,25 +7,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from resnetctl import __version__
-from resnetctl.cli import (
-    bench,
-    checkpoint,
-    completion,
-    console,
-    eval,
-    export,
-    failures,
-    help,
-    info,
-    plan,
-    predict,
-    prepare,
-    recipe,
-    report,
-    runs,
-    train,
-    verify,
-)
+from resnetctl.cli import completion, console, failures, help
+from resnetctl.cli.commands import Program
 from resnetctl.cli.typer_private import ClickException, NoArgsIsHelpError
 from resnetctl.cli.usage import usage_error
 from resnetctl.errors import EXIT_USAGE, ResnetctlError
@@ -38,26 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    cls=help.Group,
+    cls=Program,
     suggest_commands=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-app.command("prepare", rich_help_panel="Data")(prepare.prepare)
-app.command("verify", rich_help_panel="Data")(verify.verify)
-app.command("train", rich_help_panel="Training")(train.train)
-app.add_typer(recipe.app, name="recipe", rich_help_panel="Training")
-app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel="Training")
-app.command("eval", rich_help_panel="Results")(eval.eval_)
-app.command("predict", rich_help_panel="Results")(predict.predict)
-app.command("export", rich_help_panel="Results")(export.export)
-app.command("report", rich_help_panel="Results")(report.report)
-app.add_typer(runs.app, name="runs", rich_help_panel="Results")
-app.command("plan", rich_help_panel="This machine")(plan.plan)
-app.command("bench", rich_help_panel="This machine")(bench.bench)
-app.command("info", rich_help_panel="This machine")(info.info)
-app.command("completion", rich_help_panel="This machine")(completion.completion)
 
 
 def _show_version(ctx: typer.Context, value: bool) -> None:

@@ -206,6 +206,8 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
     kind = path_kind(target)
     if kind is not None:
         return [(kind, "", "")]
+    if isinstance(target, help.Group) and not begun.startswith("-"):
+        return [("plain", name, summary) for _, name, summary in target.rows() if name.startswith(begun)]
     is_command = hasattr(target, "params")
     items = target.shell_complete(ctx, begun)
     is_weights = getattr(target, "name", None) == "weights"
@@ -213,9 +215,7 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
         return [("file", "", "")]  # runs and recipes may be given as files too
     if not items and not begun and is_command:
         items = target.shell_complete(ctx, "-")
-    commands = getattr(target, "commands", {})
-    helps = {name: sub.help for name, sub in commands.items()}  # an item's own help is cut at 45 characters
-    offers = [("plain", i.value, help.first_sentence(helps.get(i.value) or i.help or "")) for i in items]
+    offers = [("plain", i.value, help.first_sentence(i.help or "")) for i in items]
     if is_weights and not begun.startswith("hf:"):  # a file as well as a name
         offers.append(("file", "", ""))
     return offers

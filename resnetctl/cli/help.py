@@ -4,7 +4,7 @@ typer's own drawn help imports Rich's Markdown and traceback parts, which double
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,18 +44,24 @@ class _Context(typer.Context):
 
 
 class Group(TyperGroup):
-    """A group that lists its commands under the headings of their `rich_help_panel`, each with its first sentence."""
+    """A group that lists its commands under their headings, each with its first sentence."""
+
+    is_lazy = False
+    """Whether its commands are built when they are asked for, and finished then."""
 
     def format_commands(self, ctx: Any, formatter: HelpFormatter) -> None:
         """Write one section for each heading, in the order of the commands."""
         panels: dict[str, list[tuple[str, str]]] = {}
-        for name, command in self.commands.items():
-            panel = getattr(command, "rich_help_panel", None)
-            rows = panels.setdefault(panel if isinstance(panel, str) else "Commands", [])
-            rows.append((name, first_sentence(command.help or "")))
+        for heading, name, summary in self.rows():
+            panels.setdefault(heading, []).append((name, summary))
         for panel, rows in panels.items():
             with formatter.section(panel):
                 formatter.write_dl(rows)
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Heading, name and first sentence of each command."""
+        for name, command in self.commands.items():
+            yield "Commands", name, first_sentence(command.help or "")
 
 
 def _format_options(command: Any, ctx: Any, formatter: HelpFormatter) -> None:
@@ -101,7 +107,7 @@ def finish(command: Any) -> None:
         _switch("q", "quiet", "No notices and no progress; warnings and errors alone."),
         _switch("v", "verbose", "More details on stderr."),
     ]
-    if isinstance(command, TyperGroup):
+    if isinstance(command, Group) and not command.is_lazy:
         for sub in command.commands.values():
             finish(sub)
 
