@@ -29,5 +29,5 @@ def suitable_recipe(dataset: Dataset, overrides: Sequence[Override] = ()) -> tup
         return "fast", f"{dataset.train_images:,} train images are {IMAGENET_SIZED:,} or more"
     why = f"{dataset.train_images:,} train images are fewer than {IMAGENET_SIZED:,}"
     if dataset.train_images < FEW:
-        why += "; from scratch that will not get far: --weights imagenet1k-v2 starts from ImageNet's weights"
+        why += "; from scratch that will not get far: --weights imagenet1k-v2 takes finetune and ImageNet's weights"
     return "small", why

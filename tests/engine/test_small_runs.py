@@ -1,5 +1,6 @@
 """Whole runs of a few steps on a data set smaller than a batch."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from resnetctl.data.index import Index
 from resnetctl.engine.evaluate import Result, eval_batches, evaluate
 from resnetctl.engine.events import Evaluated, Finished, Notice, Preparing, Started, Stepped
 from resnetctl.engine.inference import load_model
+from resnetctl.engine.models import Asked, find_model
 from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.signals import StopRequest
 from resnetctl.engine.train_loop import train
@@ -97,6 +99,22 @@ def test_a_run_far_below_the_published_band_is_warned_of_once(tmp_path, monkeypa
         e.step for e in events[: events.index(Notice(text=warnings[0], is_warning=True))] if isinstance(e, Evaluated)
     ]
     assert told_after[-1] == 2
+
+
+def test_the_average_and_the_weights_themselves_are_both_measured(tmp_path):
+    averaged = {"ema__every_steps": 1, "ema__decay": 0.9, "train__clip_grad_norm": 1.0, "train__loss_every": 1}
+    work = setup(tmp_path, pictures(2, 5), train__global_batch=5, train__epochs=2, **averaged)
+    list(train(work, StopRequest()))
+    lines = [json.loads(line) for line in (work.run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["raw_top1"] is not None for line in lines if line["kind"] == "eval")
+    assert all(line["grad_norm"] > 0 for line in lines if line["kind"] == "train")
+
+    _, checkpoint = load_newest(work.run.checkpoints, lambda commit, error: None)
+    for raw, part in ((False, "ema"), (True, "model")):
+        asked = Asked(runs=tmp_path / "runs", device=CPU, classes=lambda: ((), ()), raw=raw)
+        network = find_model(work.run.name, asked).model.network
+        assert torch.equal(network.state_dict()["conv1.weight"], checkpoint.part(part)["conv1.weight"])
+    assert not torch.equal(checkpoint.part("ema")["conv1.weight"], checkpoint.part("model")["conv1.weight"])
 
 
 def test_a_checkpoint_of_a_run_in_fp16_is_measured_on_the_cpu(tmp_path):

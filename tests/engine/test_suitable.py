@@ -25,7 +25,7 @@ def test_few_pictures_from_scratch_are_worth_a_word():
     name, why = suitable_recipe(DATASET)
     assert name == "small"
     assert "200 train images" in why
-    assert "--weights imagenet1k-v2" in why
+    assert "--weights imagenet1k-v2 takes finetune" in why
 
 
 def test_starting_weights_ask_for_finetune():
