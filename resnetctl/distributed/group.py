@@ -20,8 +20,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from resnetctl.distributed.world import World, first_host
+from resnetctl.distributed.world import LAUNCHER_PID, World, first_host, has_launcher
 from resnetctl.errors import ResnetctlError, printable
+from resnetctl.parallel import end_with_parent
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others in a collective."""
@@ -184,12 +185,15 @@ def _lost(hint: str | None = None) -> Iterator[None]:
 def joined(world: World) -> Iterator[Group]:
     """The group of all ranks, from the rendezvous to the end of the block.
 
-    CPU tensors go over gloo, CUDA tensors over NCCL. After an error the process group is left as it is: to destroy it
-    is to wait for the other ranks. Raises LostRankError where other ranks do not join.
+    The process ends with its launcher, however that ends. CPU tensors go over gloo, CUDA tensors over NCCL. After an
+    error the process group is left as it is: to destroy it is to wait for the other ranks. Raises LostRankError where
+    other ranks do not join.
     """
     if world.size == 1:
         yield ALONE
         return
+    if has_launcher(os.environ):  # before the rendezvous, in which a rank whose launcher is gone would wait for others
+        end_with_parent(int(os.environ.get(LAUNCHER_PID) or os.getppid()))
     if "RANK" not in os.environ:
         _translate_slurm(world)
     with _lost(_SEVERAL_NODES if world.size > world.local_size else None):

@@ -16,7 +16,6 @@ from typing import Any
 from resnetctl.distributed.group import EXIT_LOST
 from resnetctl.distributed.world import LAUNCH, LAUNCHER_PID, RESTARTS
 from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ResnetctlError
-from resnetctl.parallel import end_with_parent
 
 MAX_RESTARTS = 3
 """How many times `launch` restarts the ranks after one was killed."""
@@ -133,11 +132,6 @@ def _what_happened(codes: dict[int, int]) -> str:
     return "; ".join(f"rank {rank} was killed by {number.name}" for rank, number in first.items()) or (
         "the ranks lost each other"
     )
-
-
-def die_with_launcher() -> None:
-    """End this rank with its launcher, however that ends."""
-    end_with_parent(int(os.environ.get(LAUNCHER_PID) or os.getppid()))
 
 
 def tell_launcher(code: int) -> None:

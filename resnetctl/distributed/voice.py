@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from resnetctl.distributed.group import EXIT_LOST, Group, as_lost_rank
-from resnetctl.distributed.launch import die_with_launcher, tell_launcher
+from resnetctl.distributed.launch import tell_launcher
 from resnetctl.distributed.watch import Watch
-from resnetctl.distributed.world import has_launcher, is_launched
+from resnetctl.distributed.world import is_launched
 from resnetctl.errors import ResnetctlError
 
 
@@ -25,8 +25,6 @@ def one_voice(group: Group, tell: Callable[[BaseException], int]) -> Iterator[No
     if group.size == 1:
         yield
         return
-    if has_launcher(os.environ):
-        die_with_launcher()
     watch = Watch(group, lambda lost: _leave(watch, _told(group, watch, lost, tell)))
     try:
         yield

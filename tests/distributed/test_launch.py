@@ -166,3 +166,13 @@ def second_rank(agents: list[int]) -> int:
             if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
                 return child
     raise AssertionError("no second rank")
+
+
+def test_a_rank_whose_launcher_is_gone_waits_for_nobody():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("RESNETCTL_", "SLURM_", "TORCHELASTIC"))}
+    env |= {"RESNETCTL_LAUNCH": "nowhere", "RESNETCTL_LAUNCHER_PID": str(gone.pid), "MASTER_ADDR": "localhost"}
+    env |= {"MASTER_PORT": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    done = subprocess.run([sys.executable, "-m", "resnetctl", "train"], env=env, capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout) == (1, b"")
