@@ -165,6 +165,7 @@ class Shell:
             shown = self.run(f"complete -C '{typed}'")
             assert all(name in shown for name in names), shown
             return
+        self.child.send("\x15\x15")  # as in `complete`
         self.child.send(typed + "\t")
         missing = list(names)
         while missing:

@@ -124,7 +124,7 @@ def test_the_same_counts_in_two_processes(evaluate):
         (["--suite", "a=nothing"], 3, "there is no folder nothing", "ImageNet-A"),
         (["--set", "data.hflip=0.1"], 2, "data.hflip changes nothing", "data.val_size"),
         (["--size", "4000"], 2, "data.val_size", ""),
-        (["first", "second", "--sheet", "w.png"], 2, "one model on one suite", "one RUN"),
+        (["first", "second", "--sheet", "w.png"], 2, "a single model on a single suite", "one RUN"),
         (["--sheet", "w.txt"], 2, "no name of a picture", "FILE.png"),
     ],
 )

@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     tree = tmp_path / "tree" / "train" / "cat"
     tree.mkdir(parents=True)
     (tree / "image.jpg").write_bytes(jpeg(1))
-    for n in range(20_000):  # enough for seconds of work
+    for n in range(80_000):  # enough for many seconds of work
         (tree / f"{n}.jpg").symlink_to("image.jpg")
     command = [sys.executable, "-m", "resnetctl", "prepare", str(tmp_path / "tree"), "--data", str(tmp_path / "data")]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -325,6 +325,8 @@ def test_a_terminal_that_can_draw_nothing_gets_lines(monkeypatch):
 def test_lines_of_a_terminal_that_can_draw_nothing_do_not_wrap(monkeypatch):
     """Such a one counts as 80 columns wide."""
     monkeypatch.setenv("TERM", "dumb")
+    for name in ("LINES", "COLUMNS"):  # libreadline sets them in whichever process has loaded it
+        monkeypatch.delenv(name, raising=False)
     text = drawn(STARTED, STEPPED, replace(STEPPED, step=51), EVALUATED, FINISHED)
     of_run = [line for line in text.splitlines() if line.startswith("epoch ")]
     assert len(of_run) == 3
