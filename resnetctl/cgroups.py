@@ -11,7 +11,7 @@ _OURS = Path("/proc/self/cgroup")
 
 
 def read_file(path: Path) -> str | None:
-    """A small file's text, stripped; None where it cannot be read."""
+    """A small file's text, stripped; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -52,7 +52,7 @@ def download(
 
     `checksum`: `md5:…` or `sha256:…`, or the first digits of one. `hint`: what to do where the file cannot be had.
     Of two processes that want the same file the second waits for the first. Raises UsageError for an address that is
-    not http, DataError where the bytes have another checksum, and ResnetctlError where there are more than `max_bytes`,
+    not http, DataError if the bytes have another checksum, and ResnetctlError if there are more than `max_bytes`,
     the server cannot be reached, or it breaks off five times in a row without sending anything.
     """
     default = (
@@ -87,7 +87,7 @@ def _check_address(wanted: _Wanted) -> None:
 
 @contextlib.contextmanager
 def _part_file(path: Path, target: Path) -> Iterator[BinaryIO | None]:
-    """The file at `path`, held by this process alone; None where another one has just renamed it to `target`.
+    """The file at `path`, held by this process alone; None if another one has just renamed it to `target`.
 
     What is left at `path` without a byte in it is removed in the end.
     """

@@ -86,7 +86,7 @@ def cannot_read(path: object, error: OSError) -> DataError:
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The closest of `known` to a misspelt `word`, or None where nothing is close."""
+    """The closest of `known` to a misspelt `word`, or None if nothing is close."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -123,7 +123,7 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
 
     A POSIX record lock: unlike flock's it is not inherited by forked loader workers, which outlive a killed trainer.
 
-    Raises ResnetctlError where another process holds it.
+    Raises ResnetctlError if another process holds it.
     """
     fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -169,7 +169,7 @@ def _physical_cores() -> int | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a short command prints; None where it is missing or fails."""
+    """What a short command prints; None if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -362,6 +362,6 @@ def space(path: Path) -> Space:
 
 
 def shared_memory() -> Space | None:
-    """/dev/shm, through which workers hand over batches; None where the system has none."""
+    """/dev/shm, through which workers hand over batches; None if the system has none."""
     path = Path("/dev/shm")
     return space(path) if path.is_dir() else None

@@ -58,7 +58,7 @@ def in_parallel(
     """Results of `work` on `items`, in any order, from `workers` processes (0: this one), each prepared by `start`.
 
     `tell` is called now and then with the sum of what `advance` counted. A worker's exception is raised here.
-    Raises ResnetctlError where a worker is killed.
+    Raises ResnetctlError if a worker is killed.
     """
     if workers == 0:
         yield from _here(work, items, start, start_args, tell)

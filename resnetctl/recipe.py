@@ -294,7 +294,7 @@ def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
 def parse_set(text: str) -> Override:
     """`section.key=value` as an Override. The value is TOML; texts need no quotes and lists no brackets.
 
-    Raises UsageError where there is no `=`, no such key, or the value is of another type.
+    Raises UsageError if there is no `=`, no such key, or the value is of another type.
     """
     key, equals, value = (part.strip() for part in text.partition("="))
     hint = "resnetctl recipe show small lists every key"
@@ -357,7 +357,7 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_from_dict(document: Any) -> Recipe:
-    """The recipe that `recipe_to_dict` wrote, every value checked again. Raises CheckpointError where it is not one."""
+    """The recipe that `recipe_to_dict` wrote, every value checked again. Raises CheckpointError if it is not one."""
     if not isinstance(document, dict):
         raise CheckpointError("the checkpoint's recipe is not a table of values")
     values: dict[str, Any] = {}

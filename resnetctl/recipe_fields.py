@@ -304,7 +304,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
     """What to know about its values; (m) marks one that was recalled and not read from the source."""
     published: str = ""
-    """The result its authors published, as "published by X: …"; empty where there is none."""
+    """The result its authors published, as "published by X: …"; empty if there is none."""
     source: str = ""
     """Where its values were read."""
     model: ModelRecipe

@@ -124,7 +124,7 @@ def kinds(section_class: type) -> dict[str, Any]:
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """`value` as a field of type `kind` holds it; ValueError where it is something else."""
+    """`value` as a field of type `kind` holds it; ValueError if it is something else."""
     value = decode(kind, value, "")
     if not all(_storable(text) for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
         raise ValueError("not every file could hold it")

@@ -34,7 +34,7 @@ def decode(kind: type[T], value: object, what: str, **given: object) -> T:
 
 
 def decode_text(kind: type[T], text: bytes | str, what: str, **given: object) -> T:
-    """`decode` of a JSON document; raises ValueError where it is none."""
+    """`decode` of a JSON document; raises ValueError if it is none."""
     return decode(kind, parse(text, what), what, **given)
 
 

@@ -1,4 +1,4 @@
-"""What can be said of an index without decoding an image: counts, classes, labels."""
+"""Checks of an index that decode no image: counts, classes, labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resnetctl.errors import some
 
 
 class Check(NamedTuple):
-    """One thing that was looked at: `ok`, and in `detail` what was found."""
+    """One check: whether it passed, and in `detail` what was found."""
 
     name: str
     ok: bool
@@ -22,7 +22,7 @@ class Check(NamedTuple):
 
 
 def counts(index: Index) -> Check:
-    """Images of each class, against the published numbers where this is ImageNet."""
+    """Images per class, compared with the published numbers if this is ImageNet."""
     info = index.info
     counts = np.bincount(index.label, minlength=len(info.classes))
     fewest, most = int(counts.min()), int(counts.max())
@@ -41,10 +41,10 @@ def counts(index: Index) -> Check:
 
 
 def classes(index: Index) -> Check:
-    """Classes sorted, each once, and none that a stray hidden folder made."""
+    """Classes are sorted and unique, and none comes from a stray hidden folder."""
     name, classes = f"{index.info.split} classes", index.info.classes
     if list(classes) != sorted(set(classes)):
-        return Check(name, False, "not sorted, or one of them twice: labels are not positions in the sorted list")
+        return Check(name, False, "not sorted, or not unique: labels are not positions in the sorted list")
     stray = [c for c in classes if c.startswith(".")]
     if stray:
         return Check(name, False, f"{some(stray)} is a hidden folder, not a class, and shifts the labels after it")
@@ -52,7 +52,7 @@ def classes(index: Index) -> Check:
 
 
 def labels(index: Index) -> Iterator[Check]:
-    """Each name's folder is its label's class, and so is the wnid that the file name starts with, where it has one."""
+    """A sample's folder is its label's class, and so is the wnid that its file name starts with, if any."""
     split, classes = index.info.split, index.info.classes
     strangers = []
     for i in range(len(index)):
@@ -68,7 +68,7 @@ def labels(index: Index) -> Iterator[Check]:
 
 
 def label_order(index: Index) -> Iterator[Check]:
-    """The images of ImageNet's val have known labels, which tell whether the labels follow another order."""
+    """ImageNet's val images have known labels, which reveal labels in a different order."""
     name, classes, table = f"{index.info.split} label order", index.info.classes, imagenet.val_labels()
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     known, wrong = 0, {}
@@ -81,12 +81,12 @@ def label_order(index: Index) -> Iterator[Check]:
             if label != right:
                 wrong[number] = label, right
     if known and not wrong:
-        yield Check(name, True, f"{known:,} images of known label are correct")
+        yield Check(name, True, f"{known:,} known labels are correct")
     if not wrong:
         return
     first = min(wrong)
     label, right = wrong[first]
-    detail = f"{len(wrong):,} of {known:,} images of known label are wrong: ILSVRC2012_val_{first:08d}.JPEG has {label}"
+    detail = f"{len(wrong):,} of {known:,} known labels are wrong: ILSVRC2012_val_{first:08d}.JPEG has {label}"
     detail += f" instead of {right}" if right >= 0 else ", but its class is not in this data set"
     ids = imagenet.ANCHOR_IDS
     if any(label - ids[n] in (-1, 0) for n, (label, _) in wrong.items() if n in ids):
@@ -98,7 +98,7 @@ def label_order(index: Index) -> Iterator[Check]:
 
 
 def not_in_the_index(indexes: dict[str, Index]) -> Iterator[Check]:
-    """Image files that were put into the class folders since prepare."""
+    """Image files added to the class folders since prepare."""
     first = next(iter(indexes.values()))
     if first.info.source != "folder":
         return

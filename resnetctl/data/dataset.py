@@ -27,7 +27,7 @@ class Dataset:
     source: str
     """The kind of source, as `prepare --source` names it."""
     recipe: str | None
-    """The recipe that suits it, or None where the size of the images and of the set should decide."""
+    """The recipe made for it, or None to choose by the size of the images and of the set."""
     classes: int
     train_images: int = field(metadata={"json": "train"})
     val_images: int = field(metadata={"json": "val"})
@@ -37,30 +37,30 @@ class Dataset:
     incomplete: str | None
     """What was missing when `--allow-incomplete` let it pass; None for a whole data set."""
     fingerprints: dict[str, str]
-    """Split to the fingerprint of its index: an index from another prepare is noticed."""
+    """Split to the fingerprint of its index, which reveals an index from another prepare."""
     quarantined: dict[str, int] = field(default_factory=dict)
-    """Split to how many images `verify` put into quarantine; they are not counted in `train_images`, `val_images`."""
+    """Split to the number of images in quarantine, which `train_images` and `val_images` do not count."""
     val_fraction: float | None = None
-    """Which part of the images was taken for val, where the source has no val of its own."""
+    """The fraction of the train images drawn for val, if the source has no val split."""
     seed: int = 0
-    """What `val_fraction` was drawn with."""
+    """Of the draw of `val_fraction`."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """File below the images' root to the checksum that it should have, such as `md5:…`."""
+    """File below the images' root to its expected checksum, such as `md5:…`."""
     accepted: dict[str, str] = field(default_factory=dict)
-    """The same for files that were taken as they are, though they have another one than they should."""
+    """File to its actual checksum, where one that differs from the expected was accepted."""
 
     def train(self) -> Index:
         """The train index, mapped."""
         return self.open("train")
 
     def val(self) -> Index:
-        """The val index, mapped. Raises DataError where the data set has none."""
+        """The val index, mapped. Raises DataError if the data set has none."""
         return self.open("val")
 
     def open(self, split: str, *, include_quarantined: bool = False) -> Index:
-        """The index of `split`, mapped; DataError where it is missing or belongs to another prepare.
+        """The index of `split`, mapped; DataError if it is missing or belongs to another prepare.
 
-        `include_quarantined`: with the images in quarantine, which are left out otherwise.
+        `include_quarantined`: including images in quarantine.
         """
         if split not in self.fingerprints:
             raise DataError(
@@ -78,13 +78,13 @@ class Dataset:
 
 
 def quarantined_samples(dataset: Dataset, split: str) -> list[str]:
-    """Names of the samples of `split` that are in quarantine. Raises DataError as `Dataset.open` does."""
+    """Names of the quarantined samples of `split`. Raises DataError as `Dataset.open` does."""
     index = dataset.open(split, include_quarantined=True)
     return [index.name(i) for i in range(len(index) - index.quarantined, len(index))]
 
 
 def is_ours(path: Path) -> bool:
-    """Whether the file at `path` is a `dataset.json` that this program wrote (others use the name too)."""
+    """Whether the file at `path` is a `dataset.json` written by resnetctl (other programs use the name too)."""
     try:
         return _is_ours(parse(path.read_bytes(), "it"))
     except (OSError, ValueError):
@@ -96,14 +96,14 @@ def _is_ours(content: Any) -> bool:
 
 
 def created_by() -> str:
-    """What `created_by` says in the files of this version."""
+    """The value of `created_by` in this version's files."""
     from resnetctl import __version__
 
     return _OURS + __version__
 
 
 def load_dataset(data_root: Path) -> Dataset:
-    """Read `dataset.json` of `data_root`. Raises DataError where it is missing, damaged or another program's."""
+    """Read `dataset.json` of `data_root`. Raises DataError if it is missing, damaged or another program's."""
     path = data_root / DATASET_FILE
     try:
         content = parse(path.read_bytes(), "it")
@@ -125,5 +125,5 @@ def load_dataset(data_root: Path) -> Dataset:
 
 
 def encode_dataset(dataset: Dataset) -> bytes:
-    """What `dataset.json` holds."""
+    """The content of `dataset.json`."""
     return (json.dumps(encode(dataset), indent=2) + "\n").encode()

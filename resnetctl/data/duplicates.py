@@ -1,8 +1,8 @@
-"""Images that are there twice where that matters: in train and in val, or in two classes.
+"""Duplicate images that matter: in both train and val, or in two classes.
 
-The same bytes are found by CRC and length, which the indexes have, and then compared byte by byte. Images that look
-alike have perceptual hashes that differ in at most MOST_DIFFERENT of 64 bits. Nothing is compared with everything:
-hashes are sorted by parts of them, so that a million takes seconds.
+Identical files are found by CRC and length, which the indexes hold, and then compared byte by byte. Similar images have
+perceptual hashes that differ in at most MOST_DIFFERENT of 64 bits. Hashes are sorted by parts of their bits rather than
+compared pairwise, so a million takes seconds.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from resnetctl.data.index import UNKNOWN_CRC, Index
 from resnetctl.errors import DataError
 
 MOST_DIFFERENT = 3
-"""Bits. Of two hashes that have nothing to do with each other, this few differ once in 4 · 10¹⁴ pairs."""
+"""Bits. Unrelated hashes are this close once in 4 · 10¹⁴ pairs."""
 _BANDS = (13, 13, 13, 13, 12)
-"""Bits. Three different bits leave at least two of five bands as they are."""
+"""Bits. Three different bits leave at least two of five bands equal."""
 _FEWEST_ONES = 16
-"""Bits. Half of them are set, but for a picture of a single colour, which looks like all others of its kind."""
+"""Bits. Half are usually set, except in an image of a single colour, which resembles all others of its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A split, with what was found of each of its N images."""
+    """A split, and what is known of each of its N images."""
 
     index: Index
     crc32: np.ndarray
     """`[N] int64`; UNKNOWN_CRC for an image that cannot be read."""
     looks: np.ndarray | None = None
-    """`[N] uint64`: perceptual hashes; 0 where there is none."""
+    """`[N] uint64`: perceptual hashes; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Images that are the same, or look alike."""
+    """Images that are identical or look alike."""
 
     images: tuple[tuple[str, str], ...]
     """Split and name of each."""
@@ -48,7 +48,7 @@ class Duplicates:
 
 
 def find_duplicates(parts: Sequence[Part]) -> list[Duplicates]:
-    """Those of the same bytes, and behind them those that look alike where the hashes are known; in order of names."""
+    """Groups of identical images, then groups that look alike if hashes are known; each sorted by name."""
     every = _All(parts)
     same = [every.told(numbers, same_bytes=True) for numbers in every.same_bytes()]
     known = {group.images for group in same}
@@ -61,7 +61,7 @@ def _place(group: Duplicates) -> tuple[tuple[str, str], ...]:
 
 
 class _All:
-    """The images of all splits, numbered through."""
+    """The images of all splits, numbered consecutively."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
@@ -72,7 +72,7 @@ class _All:
         self.crc32 = np.concatenate([p.crc32 for p in parts])
 
     def told(self, numbers: Sequence[int], *, same_bytes: bool) -> Duplicates:
-        """A group by the names of its images."""
+        """A group, described by its images' names."""
         images = ((self.parts[self.split[n]].index, int(self.row[n])) for n in numbers)
         return Duplicates(
             images=tuple(sorted((index.info.split, index.name(row)) for index, row in images)),
@@ -82,11 +82,11 @@ class _All:
         )
 
     def matters(self, numbers: np.ndarray) -> bool:
-        """Whether a group stands in both splits or in two classes."""
+        """Whether a group spans both splits or two classes."""
         return len(set(self.split[numbers])) > 1 or len(set(self.label[numbers])) > 1
 
     def same_bytes(self) -> Iterator[list[int]]:
-        """Groups that matter of images with the same bytes."""
+        """Groups of identical images that matter."""
         known = np.flatnonzero(self.crc32 != UNKNOWN_CRC)
         for group in _equal(known, self.size[known] << 32 | self.crc32[known]):
             if not self.matters(group):
@@ -101,7 +101,7 @@ class _All:
             yield from (numbers for numbers in by_content.values() if self.matters(np.array(numbers)))
 
     def alike(self) -> Iterator[list[int]]:
-        """Groups that matter of images that look alike, each like some other one of its group."""
+        """Groups of similar images that matter, each image similar to at least one other of its group."""
         if any(p.looks is None for p in self.parts):
             return
         looks = np.concatenate([p.looks for p in self.parts if p.looks is not None])
@@ -114,10 +114,10 @@ class _All:
 
 
 def near_pairs(hashes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of places in `hashes [N] uint64`, all different, whose hashes differ in at most MOST_DIFFERENT bits.
+    """Pairs of positions in `hashes [N] uint64`, all different, whose hashes differ in at most MOST_DIFFERENT bits.
 
-    A pair may come more than once. For each two of five bands, the hashes are sorted by them, and those compared that
-    have both in common: as good as none in a million hashes that have nothing to do with each other.
+    A pair may come more than once. For each two of the five bands, the hashes are sorted by both, and those that have
+    both in common are compared: next to none among a million unrelated hashes.
     """
     ends = np.cumsum(_BANDS).tolist()
     masks = [(1 << end) - (1 << (end - bits)) for end, bits in zip(ends, _BANDS, strict=True)]
@@ -145,7 +145,7 @@ _ONES = np.array([n.bit_count() for n in range(1 << 16)], np.int8)
 
 
 def _equal(numbers: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:
-    """Those `numbers` whose `values` are the same, where there are two or more of them."""
+    """Groups of two or more `numbers` with equal `values`."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(values) else np.array([], int)
@@ -155,7 +155,7 @@ def _equal(numbers: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _joined(count: int, pairs: Iterator[tuple[int, int]]) -> np.ndarray:
-    """`[count] int64`: for each the least number that it is joined to by `pairs`, over however many steps."""
+    """`[count] int64`: for each number the least one of its connected component in the graph of `pairs`."""
     leader = list(range(count))
 
     def lead(n: int) -> int:

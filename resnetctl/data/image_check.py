@@ -1,4 +1,4 @@
-"""Whether an image can be trained on: it decodes, it is the one that was there before, and it is no bomb."""
+"""Whether an image can be trained on: it decodes, is unchanged, and is no decompression bomb."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 class ImageCheck(NamedTuple):
-    """What was seen of an image."""
+    """The findings for one image."""
 
     reason: str | None
-    """Why it cannot be trained on; None: it can."""
+    """Why it cannot be trained on, or None."""
     unusual: tuple[str, ...] = ()
-    """What is unusual but fine about it."""
+    """Unusual but harmless properties."""
     crc32: int = UNKNOWN_CRC
-    """Of its bytes, where they decode."""
+    """Of its bytes, if they decode."""
     changed: bool = False
-    """Whether it decodes, but has other bytes than when its CRC was recorded."""
+    """Whether it decodes, but its bytes have changed since its CRC was recorded."""
     look: int = 0
-    """Its perceptual hash, where that was asked for."""
+    """Its perceptual hash, if requested."""
 
 
 def check_image(index: Index, i: int, *, accept_changed: bool = False, look: bool = False) -> ImageCheck:
-    """Check sample i of `index`; `accept_changed`: bytes that decode are fine, though they are not those recorded.
-
-    With `look` its perceptual hash is computed, too.
-    """
+    """Check sample i of `index`; `accept_changed`: changed bytes are fine if they decode; `look`: hash it too."""
     try:
         data = index.read(i)
     except DataError as error:
@@ -65,8 +62,8 @@ def _check_size(index: Index, i: int, image: Image.Image) -> None:
 
 
 def _longer_file(index: Index, i: int) -> str | None:
-    """What to say where an image that is a file of its own is longer than it was; of it, only the start is read."""
-    if index.offset[i] != 0:  # an archive's first member lies behind a header
+    """The message for an image file that has grown since prepare (only its first bytes are read), or None."""
+    if index.offset[i] != 0:  # a member of an archive is never at 0: a header comes first
         return None
     size = index.container_path(int(index.container[i])).stat().st_size
     if size == index.length[i]:
@@ -75,7 +72,7 @@ def _longer_file(index: Index, i: int) -> str | None:
 
 
 def _load(data: bytes) -> Image.Image:
-    """The image with its pixels read. Raises DataError with the reason why it cannot be trained on."""
+    """The image with its pixels loaded. Raises DataError with the reason if it cannot be trained on."""
     if ends_in_zeros(data) and data.count(0) < len(data):
         raise DataError("its last part is zeros, as after a broken download")
     try:

@@ -1,14 +1,14 @@
-"""The index: for every sample, which bytes of which file it is, and its label.
+"""The index: where each sample's bytes are, and its label.
 
-A sample is `length` bytes at `offset` in a *container*: a tar or zip that holds many samples, a packed shard, or an
-image file of its own (offset 0). One reader therefore serves all sources, nothing is extracted, and an index of
-1.28 million samples is opened by mapping one file.
+A sample is `length` bytes at `offset` in a *container*: a tar or zip with many samples, a packed shard, or a single
+image file (offset 0). One reader therefore serves all sources, nothing is extracted, and an index of 1.28 million
+samples is opened by mapping one file.
 
-Samples are kept sorted by (label, name), and a name is `<class>/<file>` whatever the source was. So sample number i
-is the same picture however the data set is held, and a run can be resumed after moving from archives to shards.
+Samples are sorted by (label, name), and a name is `<class>/<file>` for every source. So sample number i is the same
+image however the data set is stored, and a run can be resumed after moving from archives to shards.
 
-Samples that `verify` put into quarantine are kept behind all others, where only `include_quarantined` sees them:
-what trains or evaluates has nothing to leave out. The fingerprint is that of the samples in front.
+Samples that `verify` quarantined come after all others and are visible only with `include_quarantined`: training and
+evaluation have nothing to filter. The fingerprint covers the samples before them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS: dict[str, Any] = {
     "container": np.int32,
     "offset": np.int64,
     "length": np.int64,
-    "size": np.int64,  # of the image's own bytes: more than `length` where they are stored deflated
+    "size": np.int64,  # of the image's own bytes: more than `length` if stored deflated
     "method": np.uint8,
     "label": np.int32,
     "height": np.int32,  # 0: unknown
@@ -47,7 +47,7 @@ _STRINGS = ("name", "container_name")
 
 
 class Record(NamedTuple):
-    """One sample as a source yields it. `name` is `<class>/<file>`; `container` is a path relative to the root."""
+    """One sample from a source. `name` is `<class>/<file>`; `container` is a path relative to the root."""
 
     name: str
     container: str
@@ -64,7 +64,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexInfo:
-    """What an index says of itself besides its samples."""
+    """An index's metadata."""
 
     split: str
     """`train` or `val`."""
@@ -75,26 +75,26 @@ class IndexInfo:
     classes: tuple[str, ...]
     """Class folders or wnids in label order: the label is the position. Sorted as Python sorts strings."""
     class_names: tuple[str, ...]
-    """What people call them, in the same order (equal to `classes` where nothing better is known)."""
+    """Readable names in the same order (those of `classes` if no better ones are known)."""
     incomplete: str | None = None
     """What was missing when `--allow-incomplete` let it pass; None for a whole data set."""
     notes: tuple[str, ...] = ()
-    """Facts worth keeping: a check that was overridden, labels taken from another table."""
+    """Remarks worth keeping: an overridden check, labels taken from another table."""
     fingerprint: str = ""
-    """sha256 of classes, names, labels and sizes: the same for the same pictures wherever they lie."""
+    """sha256 of classes, names, labels and sizes: the same for the same images wherever they are stored."""
     whole_fingerprint: str = ""
-    """The same with those in quarantine."""
+    """The same, including samples in quarantine."""
     quarantined: tuple[int, ...] = ()
-    """Numbers of the samples in quarantine, when all are sorted by (label, name)."""
+    """Numbers of the samples in quarantine, in the order by (label, name)."""
 
 
 def index_path(data_root: Path, split: str) -> Path:
-    """Where the index of `split` lies in a data root."""
+    """The path of the index of `split` in a data root."""
     return data_root / f"{split}.index.safetensors"
 
 
 def file_order(count: int, quarantined: tuple[int, ...]) -> np.ndarray:
-    """`[count] int64`: which of the samples sorted by (label, name) stands at each place of the file."""
+    """`[count] int64`: for each row of the file, its sample's number in the order by (label, name)."""
     back = np.array(quarantined, np.int64)
     return np.concatenate((np.delete(np.arange(count), back), back))
 
@@ -103,9 +103,9 @@ class Index:
     """An index file, mapped. Columns are numpy arrays `[N]`; `index[i]` is sample i as a Record."""
 
     def __init__(self, path: Path, *, include_quarantined: bool = False) -> None:
-        """Map and check the file at `path`; `include_quarantined`: with the samples in quarantine, which come last.
+        """Map and check the file at `path`; `include_quarantined`: including samples in quarantine, which come last.
 
-        Raises DataError where it is missing, damaged, of another format, or has nothing but samples in quarantine.
+        Raises DataError if it is missing, damaged, of another format, or has only samples in quarantine.
         """
         self._open_files: dict[int, int] = {}
         self.path = path
@@ -123,7 +123,7 @@ class Index:
         if not count:
             raise DataError(
                 f"every image of the {self.info.split} split is in quarantine",
-                hint="resnetctl verify says what is wrong with them",
+                hint="resnetctl verify tells what is wrong with them",
             )
         self.container: np.ndarray = arrays["container"][:count]
         self.offset: np.ndarray = arrays["offset"][:count]
@@ -169,12 +169,12 @@ class Index:
 
     @property
     def quarantined(self) -> int:
-        """How many samples are left out."""
+        """The number of samples in quarantine."""
         return len(self.info.quarantined)
 
     @property
     def file_order(self) -> np.ndarray:
-        """`[N] int64`: the place of each sample of the whole file when all are sorted by (label, name)."""
+        """`[N] int64`: the number of each sample, those in quarantine included, in the order by (label, name)."""
         return file_order(len(self._strings["name"][1]), self.info.quarantined)
 
     def _string(self, key: str, i: int) -> str:
@@ -190,12 +190,12 @@ class Index:
         return self._string("container_name", c)
 
     def container_path(self, c: int) -> Path:
-        """Where container c lies."""
+        """The path of container c."""
         return self.root / self.container_name(c)
 
     @property
     def containers(self) -> int:
-        """How many containers there are."""
+        """The number of containers."""
         return len(self._strings["container_name"][1])
 
     def __getitem__(self, i: int) -> Record:
@@ -220,9 +220,9 @@ class Index:
             os.close(fd)
 
     def read(self, i: int) -> bytes:
-        """The image file of sample i, decompressed where it is stored deflated.
+        """The image file of sample i, decompressed if stored deflated.
 
-        Raises DataError where the container is gone or ends early. Safe in a forked worker: it uses pread.
+        Raises DataError if the container is gone or ends early. Safe in a forked worker: it uses pread.
         """
         c, length = int(self.container[i]), int(self.length[i])
         try:
@@ -249,7 +249,7 @@ class Index:
         return data
 
     def _pread(self, c: int, offset: int, length: int) -> bytes:
-        if self.containers > 4096:  # a file a sample: descriptors would run out
+        if self.containers > 4096:  # one file per sample: descriptors would run out
             fd = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return os.pread(fd, length, offset)
@@ -264,15 +264,15 @@ class Index:
 
 
 def open_unchanged(path: Path, fingerprint: str | None) -> Index:
-    """The index at `path`, as it was when it had `fingerprint` (None: as it is).
+    """The index at `path`, which must have `fingerprint` (None: not checked).
 
-    A loader's workers open it by its path: prepare or verify may have replaced it since the run began. Raises DataError
-    where they did.
+    A loader's workers open it by path, and prepare or verify may have replaced it since the run began. Raises DataError
+    if so.
     """
     index = Index(path)
     if fingerprint is not None and index.info.fingerprint != fingerprint:
         raise DataError(
             f"{printable(path)} was replaced while it was in use, by resnetctl prepare or verify",
-            hint="start or resume again with the data set as it is now",
+            hint="start or resume again with the present data set",
         )
     return index

@@ -1,4 +1,4 @@
-"""Building an index: records in any order in, a sorted index file out."""
+"""Builds an index: records in any order in, a sorted index file out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resnetctl.typed_json import encode
 
 
 class IndexBuilder:
-    """Collects records in columns (about 80 bytes a sample and its names) and writes the index file."""
+    """Collects records in columns (about 80 bytes per sample plus names) and writes the index file."""
 
     def __init__(self) -> None:
         self._columns: dict[str, array[int]] = {k: array("q") for k in COLUMNS}
@@ -47,7 +47,7 @@ class IndexBuilder:
         self._name_ends.append(len(self._names))
 
     def divide(self, is_second: Callable[[str, int], bool]) -> tuple[IndexBuilder, IndexBuilder]:
-        """Two builders: of the samples of whose (name, label) `is_second` is false, and of the others."""
+        """Two builders: the samples for which `is_second(name, label)` is false, and the others."""
         parts = IndexBuilder(), IndexBuilder()
         containers, start = list(self._containers), 0
         for i, end in enumerate(self._name_ends):
@@ -59,7 +59,7 @@ class IndexBuilder:
         return parts
 
     def names_and_labels(self) -> Iterator[tuple[str, int]]:
-        """(name, label) of each sample, in the order in which they came."""
+        """(name, label) of each sample, in insertion order."""
         start = 0
         for end, label in zip(self._name_ends, self._columns["label"], strict=True):
             yield os.fsdecode(bytes(self._names[start:end])), label
@@ -70,7 +70,7 @@ class IndexBuilder:
         return np.bincount(np.frombuffer(self._columns["label"], np.int64), minlength=classes)
 
     def total_bytes(self) -> int:
-        """Bytes of all the image files together, as they lie on the disk."""
+        """Total bytes of the image files on disk."""
         return int(np.frombuffer(self._columns["length"], np.int64).sum())
 
     def write(self, path: Path, info: IndexInfo) -> IndexInfo:
@@ -83,10 +83,10 @@ class IndexBuilder:
     def encode(self, info: IndexInfo, known: Index | None = None, *, release: bool = False) -> tuple[IndexInfo, bytes]:
         """Sort by (label, name); `info` with its fingerprint, and the bytes of the index file.
 
-        `known`, an earlier index opened with `include_quarantined`, hands on the CRCs and (without `release`) the
-        quarantine of the samples that are the same by name, class and size.
+        `known`, an earlier index opened with `include_quarantined`, passes on the CRCs and (without `release`) the
+        quarantine of samples with the same name, class and size.
 
-        Raises DataError where two samples have one name, or there is none at all.
+        Raises DataError if two samples have the same name, or there are none.
         """
         count = len(self)
         if not count:
@@ -134,7 +134,7 @@ def _encode(
 
 
 def _known_of(known: Index, arrays: dict[str, np.ndarray], names: list[bytes]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """What `known` says of samples sorted by (label, name): their CRCs `[N] int64`, and which are in quarantine."""
+    """From `known`, for samples sorted by (label, name): their CRCs `[N] int64`, and which are in quarantine."""
     place = np.argsort(known.file_order)
     if known.info.whole_fingerprint == _fingerprint(known.info.classes, arrays, names):
         return np.array(known.crc32)[place], known.info.quarantined
@@ -143,7 +143,7 @@ def _known_of(known: Index, arrays: dict[str, np.ndarray], names: list[bytes]) -
     found = np.full(len(names), UNKNOWN_CRC, np.int64)
     quarantined, k = [], 0
     wanted = zip(arrays["label"].tolist(), names, arrays["size"].tolist(), strict=True)
-    for i, (label, name, size) in enumerate(wanted):  # both are sorted: one walk along the two
+    for i, (label, name, size) in enumerate(wanted):  # both are sorted: a merge
         while k < len(labels) and (labels[k], os.fsencode(known.name(int(place[k])))) < (label, name):
             k += 1
         if k == len(labels):
@@ -163,12 +163,12 @@ def _fingerprint(classes: tuple[str, ...], arrays: dict[str, np.ndarray], names:
 
 
 def with_findings(index: Index, crc32: np.ndarray, quarantined: np.ndarray) -> tuple[IndexInfo, bytes]:
-    """What `verify` or an earlier index knows, put into a copy of the whole `index`: its info and its file's bytes.
+    """A copy of the whole `index` with new CRCs and quarantine: its info and its file's bytes.
 
     `crc32 [N] int64` and `quarantined [N] bool` follow the order of `index`, opened with `include_quarantined`.
     """
     assert index.include_quarantined
-    place = np.argsort(index.file_order)  # from the file's order to that of (label, name)
+    place = np.argsort(index.file_order)  # from the file's order to the order by (label, name)
     arrays = {k: np.array(getattr(index, k))[place] for k in COLUMNS}
     arrays["crc32"] = crc32.astype(np.int64)[place]
     names = [os.fsencode(index.name(i)) for i in place.tolist()]

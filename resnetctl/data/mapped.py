@@ -1,7 +1,7 @@
-"""A safetensors file of numbers, mapped.
+"""Memory-maps a safetensors file of numbers.
 
-By hand, since the library's own reader copies what it reads: a start on 1.28 million images maps one file instead, and
-loader processes share it.
+Hand-written because the library's reader copies what it reads: starting on 1.28 million images maps one file instead,
+and loader processes share it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}
 
 
 def damaged(path: Path, why: str) -> DataError:
-    """The error for an index file that makes no sense."""
+    """The error for an invalid index file."""
     return DataError(f"{printable(path)} is not a readable index: {printable(why)}", hint="run resnetctl prepare again")
 
 
@@ -44,7 +44,7 @@ def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise ValueError(f"{key} lies outside the file")
             arrays[key] = np.frombuffer(data, dtype, count, 8 + header_bytes + begin)
     except FileNotFoundError:
-        raise DataError(f"there is no index at {printable(path)}", hint="run: resnetctl prepare") from None
+        raise DataError(f"no index at {printable(path)}", hint="run: resnetctl prepare") from None
     except OSError as error:
         raise cannot_read(path, error) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Whether the images of an index are still where they were: a disk may be unplugged, a folder moved."""
+"""Detects images that are gone since prepare: a disk may be unplugged, a folder moved."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from resnetctl.container import in_container
 from resnetctl.data.index import Index
 from resnetctl.errors import DataError, cannot_read, printable, some
 
-_LOOKED_AT = 1000  # images, spread over all
+_LOOKED_AT = 1000  # images, spread evenly
 DEFAULT_ROOT = Path("data")
-"""The data root that commands take without --data."""
+"""The data root without --data."""
 
 
 def missing_source(index: Index) -> DataError | None:
-    """The error for images that are gone as a whole, or None where they are there; single ones may be unreadable.
+    """The error for a split whose images are gone as a whole, or None; single images may still be unreadable.
 
-    Looks at the folder of the images and at each archive in it, or at the folder of each class: a second at most.
+    Checks the images' folder and each archive in it, or each class folder: a second at most.
     """
     hint = prepare_hint(index.path.parent)
     split, root = index.info.split, index.root
@@ -35,7 +35,7 @@ def missing_source(index: Index) -> DataError | None:
 
 
 def prepare_hint(data_root: Path) -> str:
-    """How to go on where the images of `data_root` are gone."""
+    """The hint for missing images of `data_root`."""
     elsewhere = "" if data_root == DEFAULT_ROOT else f" --data {shlex.quote(printable(data_root))}"
     if in_container():
         return f"mount them as for prepare (-v), or, if they were moved: resnetctl prepare SOURCE{elsewhere}"
@@ -43,13 +43,13 @@ def prepare_hint(data_root: Path) -> str:
 
 
 def _archives(index: Index) -> list[str]:
-    """The containers of many samples that are not there."""
+    """The missing containers of many samples."""
     used = np.unique(index.container).tolist()
     return [index.container_name(c) for c in used if not _is_there(index.container_path(c))]
 
 
 def _class_folders(index: Index) -> list[str]:
-    """The folders that are not there, of the first image of each class; or all images, where folders are empty now."""
+    """The missing folders of each class's first image; or all images, if the folders are now empty."""
     _, first = np.unique(index.label, return_index=True)
     images = [index.container_name(int(index.container[i])) for i in first]
     folders = dict.fromkeys(image.rpartition("/")[0] for image in images)
@@ -62,7 +62,7 @@ def _class_folders(index: Index) -> list[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Raises OSError where that cannot be told, as of a disk that fails."""
+    """Raises OSError if that is unknown, as on a failing disk."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

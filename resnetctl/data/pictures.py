@@ -1,4 +1,4 @@
-"""Pictures that belong to no data set: the files that a command's words name."""
+"""Image files named on a command line, outside any data set."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _HEAD_BYTES = 1024
 
 
 def find_pictures(names: Sequence[str], *, must_exist: bool = True) -> list[str]:
-    """The files among `names`, and the images below the folders among them, in the order given and sorted inside.
+    """The files among `names`, and the images below the folders among them, in the order given, folders sorted.
 
-    Raises UsageError for an archive, a URL and (unless it need not exist) what is not there, and DataError for a folder
-    without images.
+    Raises UsageError for an archive, a URL or (with `must_exist`) a missing file, and DataError for a folder without
+    images.
     """
     found: list[str] = []
     for name in names:
         path = Path(name)
         if name.partition("://")[0].lower() in _SCHEMES and "://" in name:
             raise UsageError(
-                f"{printable(name)} is a URL, and predict reads files",
+                f"{printable(name)} is a URL, but predict reads files",
                 hint=f"curl -L {printable(name)} | resnetctl predict -",
             )
         if path.is_dir():
@@ -40,24 +40,24 @@ def find_pictures(names: Sequence[str], *, must_exist: bool = True) -> list[str]
             found += [os.path.join(name, image) for image in inside]  # noqa: PTH118 - ./a stays as it was given
         elif name.lower().endswith(_ARCHIVES):
             raise UsageError(
-                f"{printable(name)} is an archive, and predict reads image files and folders",
+                f"{printable(name)} is an archive, but predict reads image files and folders",
                 hint="unpack it first; for a data set in archives: resnetctl prepare, then resnetctl eval",
             )
         elif must_exist and not path.exists():
-            raise UsageError(f"there is no file or folder {printable(name)}", hint="resnetctl predict IMAGE or FOLDER")
+            raise UsageError(f"no such file or folder: {printable(name)}", hint="resnetctl predict IMAGE or FOLDER")
         else:
             found.append(name)
     return found
 
 
 def read_names(stream: IO[bytes]) -> list[str] | bytes:
-    """What comes on stdin: names of files between line ends or zero bytes where it is text, else an image's bytes.
+    """Read stdin: file names separated by newlines or zero bytes if it is text, else an image's bytes.
 
-    Raises UsageError where nothing comes.
+    Raises UsageError if it is empty.
     """
     data = stream.read()
     if not data.strip():
-        raise UsageError("nothing came on stdin", hint="ls *.jpg | resnetctl predict -")
+        raise UsageError("stdin is empty", hint="ls *.jpg | resnetctl predict -")
     if not set(data[:_HEAD_BYTES]) <= _TEXT:
         return data
     names = data.split(b"\0") if b"\0" in data else data.splitlines()

@@ -37,32 +37,32 @@ from resnetctl.progress import Progress, silent
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """What an index holds."""
+    """The content of an index."""
 
     split: str
     images: int
     classes: int
     """Classes with at least one image."""
     bytes: int
-    """Of the image files, as they lie on the disk."""
+    """Of the image files on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What `prepare` did."""
+    """The result of `prepare`."""
 
     dataset: Dataset
     splits: tuple[SplitSummary, ...]
     root: Path
-    """Where the images lie."""
+    """The folder of the images."""
     notices: tuple[str, ...]
-    """What the user should know of it, a sentence each."""
+    """Remarks for the user, a sentence each."""
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How to draw val from the train images, where the source has none."""
+    """How to draw val from the train images, if the source has no val."""
 
     fraction: float
     seed: int = 0
@@ -79,12 +79,12 @@ def prepare(
     release_quarantined: bool = False,
     progress: Progress = silent,
 ) -> Prepared:
-    """Index what `path` holds (default: what `data_root` holds, or what it was prepared from) for training.
+    """Index the data set at `path` (default: the one in `data_root`, or the one it was prepared from) for training.
 
-    Only `data_root` is written to: the indexes, `dataset.json`, what the source itself puts there, and the shards or
-    class folders that `copying` asks for. What an earlier verify found out of the same images is kept, but for its
-    quarantine with `release_quarantined`. Raises DataError where the source is not recognised, damaged, or not whole
-    (unless `allow_incomplete`), and ResnetctlError where another prepare is at work or the data root cannot be written.
+    Only `data_root` is written to: the indexes, `dataset.json`, files of the source itself, and the shards or class
+    folders of `copying`. Findings of an earlier verify on the same images are kept, except the quarantine with
+    `release_quarantined`. Raises DataError if the source is not recognised, damaged, or incomplete (unless
+    `allow_incomplete`), and ResnetctlError if another prepare is running or the data root cannot be written.
     """
     start = time.monotonic()
     copying = copying or Copying()
@@ -117,7 +117,7 @@ def prepare(
     for each, count in dataset.quarantined.items():
         notices.append(
             f"{counted(count, 'image')} of {each} in quarantine, left out: {some(quarantined_samples(dataset, each))}; "
-            "resnetctl verify looks at them again"
+            "resnetctl verify checks them again"
         )
     notices += source.notes
     seconds = time.monotonic() - start
@@ -130,16 +130,16 @@ _NO_VAL = (
 
 
 def _draw(source: Source, builders: dict[str, IndexBuilder], split: Split) -> None:
-    """Divide the train images; the choice is noted, and the images that each split should have are no longer known."""
+    """Divide the train images and note it; the expected counts of each split are no longer known."""
     if "val" in builders:
-        raise UsageError("this data set has a val split of its own", hint="leave out --val-fraction")
+        raise UsageError("this data set has its own val split", hint="leave out --val-fraction")
     builders["train"], builders["val"] = draw_val(builders["train"], source.classes, split.fraction, split.seed)
     share = f"{100 * split.fraction:g} % of the train images of each class"
     source.notes.append(f"val: {share}, drawn with seed {split.seed}")
 
 
 def _earlier_split(data_root: Path, kind: str, source: Source) -> Split | None:
-    """The split that was drawn when the same images were prepared before: it stays what it was."""
+    """The split drawn in an earlier prepare of the same images, which is kept."""
     with contextlib.suppress(DataError):
         old = load_dataset(data_root)
         same = _same_kind(old.source, kind) and _index_root(data_root) == absolute(source.root)
@@ -149,7 +149,7 @@ def _earlier_split(data_root: Path, kind: str, source: Source) -> Split | None:
 
 
 def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tuple[Path, str, list[str]]:
-    """The path and the kind to prepare, and a notice where more than one kind would do."""
+    """The path and the kind to prepare, and a notice if more than one kind fits."""
     if source is not None and not source.exists():
         raise no_such_source(source)
     path = source or data_root
@@ -168,7 +168,7 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
 
 
 def _earlier_source(data_root: Path, kind: str) -> Path:
-    """Where the images lie that `data_root` was prepared from. Raises DataError where they are gone."""
+    """The images that `data_root` was prepared from. Raises DataError if they are gone."""
     try:
         index = Index(index_path(data_root, "train"), include_quarantined=True)
     except DataError:
@@ -178,12 +178,12 @@ def _earlier_source(data_root: Path, kind: str) -> Path:
         raise DataError(
             f"{printable(data_root)} was prepared from {printable(root)}, which is gone", hint=prepare_hint(data_root)
         )
-    # an archive of any name, among others perhaps
+    # an archive of any name, perhaps among others
     return absolute(index.container_path(0)) if kind == "archive" else root
 
 
 def _index_root(data_root: Path) -> Path | None:
-    """Where the images of the present train index lie; None without a readable one."""
+    """The folder of the present train index's images; None without a readable index."""
     with contextlib.suppress(DataError):
         return absolute(Index(index_path(data_root, "train")).root)
     return None
@@ -191,7 +191,7 @@ def _index_root(data_root: Path) -> Path | None:
 
 @contextlib.contextmanager
 def _writing(data_root: Path) -> Iterator[None]:
-    """Say in words that the disk is full or the data root read-only."""
+    """Turn OSErrors, such as a full disk or a read-only data root, into a ResnetctlError."""
     try:
         yield
     except OSError as error:
@@ -204,7 +204,7 @@ def _writing(data_root: Path) -> Iterator[None]:
 
 
 def _refuse_foreign_files(data_root: Path) -> None:
-    """Raise DataError where something that is not ours lies where prepare writes."""
+    """Raise DataError if another program's files are where prepare writes."""
     paths = [index_path(data_root, split) for split in SPLITS]
     foreign = [p for p in paths if p.is_symlink() or (p.exists() and not p.is_file())]
     described = data_root / DATASET_FILE
@@ -212,7 +212,7 @@ def _refuse_foreign_files(data_root: Path) -> None:
         foreign.append(described)
     if foreign:
         raise DataError(
-            f"{printable(foreign[0])} was not written by resnetctl, and is left alone",
+            f"{printable(foreign[0])} was not written by resnetctl and is not replaced",
             hint="move it, or choose another data root with --data",
         )
 
@@ -227,7 +227,7 @@ def _list_samples(source: Source, progress: Progress) -> dict[str, IndexBuilder]
 
 
 def _incomplete(source: Source, builders: dict[str, IndexBuilder], allow: bool) -> str | None:
-    """What is missing of the data set, or None; DataError where that is not allowed."""
+    """What the data set is missing, or None; DataError if that is not allowed."""
     problems = list(source.missing)
     for split, builder in builders.items():
         counts = builder.class_counts(len(source.classes))
@@ -243,12 +243,12 @@ def _incomplete(source: Source, builders: dict[str, IndexBuilder], allow: bool) 
 def _not_whole(text: str) -> DataError:
     return DataError(
         f"the data set is incomplete: {text}",
-        hint="get what is missing, or take it as it is with --allow-incomplete (the index records that)",
+        hint="get the missing files, or accept it with --allow-incomplete (the index records that)",
     )
 
 
 def _differences(split: str, source: Source, counts: np.ndarray) -> list[str]:
-    """Where the images of a split are not those that the source itself, and the published ImageNet, promise."""
+    """How the images of a split differ from those that the source, or the published ImageNet, should have."""
     classes = source.classes
     if split in source.expected:
         expected = np.asarray(source.expected[split])
@@ -262,12 +262,12 @@ def _differences(split: str, source: Source, counts: np.ndarray) -> list[str]:
 
 
 def _same_kind(one: str, other: str) -> bool:
-    """Whether they are one kind of source; what follows a dash is which of its downloads."""
+    """Whether they are the same kind of source; the part after a dash says which of its downloads."""
     return one.partition("-")[0] == other.partition("-")[0]
 
 
 def _before(data_root: Path, kind: str, root: Path) -> list[str]:
-    """What this prepare replaces, if that is something else."""
+    """A notice if this prepare replaces the index of something else."""
     if not (data_root / DATASET_FILE).exists():
         return []
     try:
@@ -283,7 +283,7 @@ def _before(data_root: Path, kind: str, root: Path) -> list[str]:
 
 
 def _quarantined(data_root: Path) -> dict[str, int]:
-    """Split to how many images an earlier verify put into quarantine."""
+    """Split to the number of images that an earlier verify quarantined."""
     with contextlib.suppress(DataError):
         return load_dataset(data_root).quarantined
     return {}
@@ -298,7 +298,7 @@ def _write(
     drawn: Split | None,
     release: bool,
 ) -> tuple[Dataset, tuple[SplitSummary, ...]]:
-    """Write the indexes and `dataset.json`; what `verify` found out of the same samples before is kept."""
+    """Write the indexes and `dataset.json`, keeping earlier findings of `verify` on the same samples."""
     root, here = absolute(source.root), absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
     infos, summaries, files = {}, [], {}
@@ -342,11 +342,11 @@ def _write(
 
 
 def _still_bad(data_root: Path, infos: Mapping[str, IndexInfo], builders: Mapping[str, IndexBuilder]) -> list[BadImage]:
-    """The lines of the quarantine list that still hold."""
+    """The entries of the quarantine list that still hold."""
     bad = []
     for split, info in infos.items():
         listed = [each for each in read_quarantine(data_root) if each.split == split]
-        if len(listed) != len(info.quarantined):  # some have changed, or are gone
+        if len(listed) != len(info.quarantined):  # some changed or are gone
             names = sorted((label, os.fsencode(name)) for name, label in builders[split].names_and_labels())
             still = {os.fsdecode(names[i][1]) for i in info.quarantined}
             listed = [each for each in listed if each.name in still]
@@ -361,16 +361,16 @@ def _earlier_index(path: Path) -> Index | None:
 
 
 def _accepted(data_root: Path, source: Source) -> dict[str, str]:
-    """Which archives were accepted before with another checksum than the published one."""
+    """The archives accepted earlier with a checksum other than the published one."""
     with contextlib.suppress(DataError):
         return {k: v for k, v in load_dataset(data_root).accepted.items() if k in source.checksums}
     return {}
 
 
 def write_dataset(dataset: Dataset, indexes: Mapping[Path, bytes], bad: list[BadImage]) -> None:
-    """Replace `dataset.json`, the indexes and the quarantine list together; remove what the data set has no more.
+    """Replace `dataset.json`, the indexes and the quarantine list together, and remove obsolete ones.
 
-    Nothing is renamed before all is on the disk, and `dataset.json` is renamed last: it vouches for the indexes.
+    Nothing is renamed before everything is on disk, and `dataset.json` is renamed last: it vouches for the indexes.
     """
     files = {dataset.root / DATASET_FILE: encode_dataset(dataset)}
     if bad:
@@ -383,7 +383,7 @@ def write_dataset(dataset: Dataset, indexes: Mapping[Path, bytes], bad: list[Bad
 
 
 def _replace_together(files: dict[Path, bytes]) -> None:
-    """Write all, and rename none before all are on the disk; the first is renamed last, and vouches for the others."""
+    """Write all files before renaming any; the first is renamed last, and vouches for the others."""
     with contextlib.ExitStack() as stack:
         for path, data in files.items():
             write_all(stack.enter_context(atomic_file(path)), data)

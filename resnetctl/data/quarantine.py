@@ -1,6 +1,6 @@
-"""`quarantine.jsonl` in the data root: the images that `verify` found bad, which training leaves out, and why.
+"""`quarantine.jsonl` in the data root: the images that `verify` found bad, which training skips, and why.
 
-The indexes hold which samples these are; this file says it to people, one JSON object a line.
+The indexes record which samples these are; this file is for people, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class BadImage:
 
 
 def quarantine_path(data_root: Path) -> Path:
-    """Where the list lies."""
+    """The path of the list."""
     return data_root / QUARANTINE_FILE
 
 
 def read_quarantine(data_root: Path) -> list[BadImage]:
-    """The list, empty where there is none. Raises DataError where the file is damaged or another program's."""
+    """The list, or an empty one. Raises DataError if the file is damaged or another program's."""
     path = quarantine_path(data_root)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -51,5 +51,5 @@ def read_quarantine(data_root: Path) -> list[BadImage]:
 
 
 def encode_quarantine(bad: list[BadImage]) -> bytes:
-    """What `quarantine.jsonl` holds; characters that are no UTF-8 are kept as JSON escapes."""
+    """The content of `quarantine.jsonl`; characters that are not UTF-8 are kept as JSON escapes."""
     return "".join(json.dumps(encode(image)) + "\n" for image in bad).encode()

@@ -1,4 +1,4 @@
-"""A val split drawn from the train images, for data sets that come without one."""
+"""A val split drawn from the train images, for data sets without one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from resnetctl.errors import DataError, printable
 def draw_val(
     builder: IndexBuilder, classes: tuple[str, ...], fraction: float, seed: int
 ) -> tuple[IndexBuilder, IndexBuilder]:
-    """Train and val: of each class the nearest whole number to `fraction` of its images, one at least, go to val.
+    """Train and val: `fraction` of each class's images, rounded but at least one, go to val.
 
-    Which ones follows from the seed and the names alone: images added later move few others. Raises DataError where a
+    The choice depends on the seed and the names alone, so images added later move few others. Raises DataError if a
     class has a single image, which cannot be in both.
     """
     names, labels = [], []

@@ -1,7 +1,7 @@
-"""Whether a prepared data set is what it should be: archives, counts, classes, label order, and every image decodes.
+"""Verifies a prepared data set: archives, counts, classes, label order, and that every image decodes.
 
-What is found is kept: the CRC of each image, which later looks are held against, and which images are bad. Those are
-put into quarantine, where training and evaluation do not see them.
+Findings are kept: the CRC of each image, against which later runs are checked, and the bad images, which are
+quarantined so that training and evaluation skip them.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _CHUNK = 64  # images that a worker checks before it reports
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `verify` found."""
+    """The findings of `verify`."""
 
     dataset: Dataset
-    """As it is afterwards: bad images are no longer counted."""
+    """The data set afterwards: bad images are no longer counted."""
     checks: tuple[Check, ...]
     bad: tuple[BadImage, ...]
-    """Sorted by split and place in the index."""
+    """Sorted by split and position in the index."""
     notes: dict[str, int]
-    """What is unusual but fine, and how many images are so."""
+    """Unusual but harmless property to its number of images."""
     remarks: tuple[str, ...]
-    """What prepare noted of the data set, and what verify kept of what it found."""
+    """Remarks from prepare, and on what verify recorded."""
     duplicates: tuple[Duplicates, ...]
-    """Images that stand in both splits or in two classes: nothing that verify calls wrong, since ImageNet has some."""
+    """Images in both splits or in two classes: not an error, since ImageNet has some."""
     images: int
-    """How many were decoded."""
+    """The number decoded."""
     seconds: float
 
     @property
@@ -64,18 +64,18 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class _Findings:
-    """What decoding a split's images found, by their rows in the whole index."""
+    """Findings from decoding a split's images, by row in the whole index."""
 
     rows: np.ndarray
-    """Which were looked at."""
+    """The rows checked."""
     bad: dict[int, str] = field(default_factory=dict)
     crc32: dict[int, int] = field(default_factory=dict)
-    """Of images whose CRC was not known before, or is taken as it is now."""
+    """Of images whose CRC was unknown, or whose change was accepted."""
     changed: int = 0
-    """Images that decode, but have other bytes than when their CRC was recorded."""
+    """Images that decode, but whose bytes changed since their CRC was recorded."""
     unusual: Counter[str] = field(default_factory=Counter)
     looks: dict[int, int] = field(default_factory=dict)
-    """Perceptual hashes, where they were asked for."""
+    """Perceptual hashes, if requested."""
 
 
 def verify(
@@ -91,13 +91,13 @@ def verify(
 ) -> Report:
     """Check the data set in `data_root`, decoding every image in `workers` processes (0: in this one).
 
-    `archives`: also hold the archives against their checksums; `accept_archives`: take those that differ as they are,
-    and record that. `accept_changed`: take images that decode, but have changed since their CRC was recorded, as they
-    are. `sample`: decode only so many images of each split, and keep nothing of what is found. `near`: name images that
-    look alike, too, besides those of the same bytes; with `sample` none are looked for.
+    `archives`: also check the archives' checksums; `accept_archives`: accept and record those that differ.
+    `accept_changed`: accept images that decode, but changed since their CRC was recorded. `sample`: decode only so many
+    images of each split, and record nothing. `near`: report similar images as well as identical ones; with `sample`
+    neither are searched.
 
-    Raises DataError where there is no prepared data set, its index cannot be read or its images are gone as a whole,
-    and ResnetctlError where another process prepares or verifies it.
+    Raises DataError if there is no prepared data set, its index cannot be read or its images are gone as a whole,
+    and ResnetctlError if another process is preparing or verifying it.
     """
     start = time.monotonic()
     if near:
@@ -114,7 +114,7 @@ def verify(
         how = partial(check_image, accept_changed=accept_changed, look=near)
         found = {split: _decode(index, workers, sample, how, progress) for split, index in indexes.items()}
         checks += [_images(index, found[split]) for split, index in indexes.items()]
-        _refuse_missing(indexes)  # a disk that failed meanwhile puts no image into quarantine
+        _refuse_missing(indexes)  # a disk that failed meanwhile must not quarantine images
         duplicates = [] if sample else find_duplicates([_part(i, found[s], near) for s, i in indexes.items()])
         bad = [_bad_image(index, i, why) for split, index in indexes.items() for i, why in found[split].bad.items()]
         remarks = list(dict.fromkeys(note for index in indexes.values() for note in index.info.notes))
@@ -126,7 +126,7 @@ def verify(
                 kept = [f"nothing could be saved in {printable(data_root)}: {error.strerror}"]
             remarks += kept
         elif sample is None:
-            remarks.append(f"{printable(data_root)} is not writable: nothing was put into quarantine, no CRC recorded")
+            remarks.append(f"{printable(data_root)} is not writable: nothing was quarantined, no CRC recorded")
     return Report(
         dataset=dataset,
         checks=tuple(checks),
@@ -140,7 +140,7 @@ def verify(
 
 
 def _without_decoding(indexes: dict[str, Index], progress: Progress) -> Iterator[Check]:
-    """What the indexes tell, and the names of the files."""
+    """Checks of the indexes and the file names."""
     for split, index in indexes.items():
         yield from (counts(index), classes(index), *labels(index))
         progress(f"checking {split}", len(index), len(index))
@@ -149,7 +149,7 @@ def _without_decoding(indexes: dict[str, Index], progress: Progress) -> Iterator
 
 
 def _refuse_missing(indexes: dict[str, Index]) -> None:
-    """Raise DataError where the images of a split are gone as a whole."""
+    """Raise DataError if the images of a split are gone as a whole."""
     for index in indexes.values():
         if error := missing_source(index):
             raise error
@@ -157,7 +157,7 @@ def _refuse_missing(indexes: dict[str, Index]) -> None:
 
 @contextlib.contextmanager
 def _lock(data_root: Path, sample: int | None) -> Iterator[bool]:
-    """Hold the data root's lock, so that no prepare writes meanwhile; whether the root can be written."""
+    """Hold the data root's lock, so that no prepare writes meanwhile; yields whether the root is writable."""
     with contextlib.ExitStack() as stack:
         writable = False
         if sample is None and os.access(data_root, os.W_OK):
@@ -170,7 +170,7 @@ def _lock(data_root: Path, sample: int | None) -> Iterator[bool]:
 def _archives(
     root: Path, checksums: dict[str, str], accepted: dict[str, str], accept: bool, progress: Progress
 ) -> Iterator[Check]:
-    """Each archive of known checksum, read once; what is taken as it is goes into `accepted`."""
+    """Check each archive with a known checksum; accepted differences go into `accepted`."""
     if not checksums:
         yield Check("archives", True, "no checksums are known for this data set")
     for name, expected in checksums.items():
@@ -189,13 +189,13 @@ def _archives(
             yield Check(
                 "archive",
                 False,
-                f"{printable(name)} has {found} instead of {expected}: get it again, or take it as it is with "
+                f"{printable(name)} has {found} instead of {expected}: get it again, or accept it with "
                 "--accept-archives",
             )
 
 
 def _part(index: Index, found: _Findings, near: bool) -> Part:
-    """A split for the search for duplicates; images that are bad are none."""
+    """A split for the search for duplicates, ignoring bad images."""
     crc32 = np.array(index.crc32)
     crc32[list(found.crc32)] = list(found.crc32.values())
     crc32[list(found.bad)] = UNKNOWN_CRC
@@ -209,7 +209,7 @@ def _part(index: Index, found: _Findings, near: bool) -> Part:
 def _decode(
     index: Index, workers: int, sample: int | None, how: Callable[[Index, int], ImageCheck], progress: Progress
 ) -> _Findings:
-    """Decode the images of `index`; results come back in any order and are put into the index's."""
+    """Decode the images of `index`; results arrive in any order and are returned in index order."""
     rows = np.arange(len(index)) if sample is None else np.sort(permutation(0, 0, len(index))[:sample])
     unusual: Counter[str] = Counter()
     done, what = 0, f"decoding {index.info.split}"
@@ -256,8 +256,8 @@ def _changed(split: str, count: int, accepted: bool) -> str:
     if accepted:
         return f"{counted(count, 'changed image')} of {split} accepted: the CRC of the present bytes is recorded"
     return (
-        f"{counted(count, 'image')} of {split} changed since the CRC was recorded, but sound: if the change was meant, "
-        "resnetctl verify --accept takes the new bytes"
+        f"{counted(count, 'image')} of {split} changed since the CRC was recorded, but sound: if the change was "
+        "intended, resnetctl verify --accept takes the new bytes"
     )
 
 
@@ -276,7 +276,7 @@ def _bad_image(index: Index, i: int, reason: str) -> BadImage:
 def _keep(
     dataset: Dataset, indexes: dict[str, Index], found: dict[str, _Findings], bad: list[BadImage]
 ) -> tuple[Dataset, list[str]]:
-    """Write new CRCs and the quarantine into the indexes; the data set as it is then, and what was kept, in words."""
+    """Write new CRCs and the quarantine into the indexes; returns the new data set, and remarks on the changes."""
     files, kept = {}, []
     fingerprints, quarantined = dict(dataset.fingerprints), {}
     images = {"train": 0, "val": 0}
@@ -294,17 +294,15 @@ def _keep(
             fingerprints[split] = info.fingerprint
         released = int((was_bad & ~is_bad).sum())
         if released:
-            kept.append(f"{counted(released, 'image')} of {split} fine again, and out of quarantine")
+            kept.append(f"{counted(released, 'image')} of {split} sound again and out of quarantine")
         if found[split].crc32:
             kept.append(f"CRCs of {counted(len(found[split].crc32), 'image')} of {split} recorded")
         if is_bad.any():
-            kept.append(
-                f"{counted(quarantined[split], 'image')} of {split} in quarantine: train and eval leave them out"
-            )
+            kept.append(f"{counted(quarantined[split], 'image')} of {split} in quarantine: train and eval skip them")
         if (is_bad & ~was_bad).any():
             kept.append(
-                f"runs begun before need the images of {split} that are in quarantine now: "
-                "resnetctl prepare --release-quarantined takes them back"
+                f"earlier runs need the {split} images that are in quarantine now: "
+                "resnetctl prepare --release-quarantined releases them"
             )
     after = replace(
         dataset,

@@ -142,7 +142,7 @@ class Group:
                     dist.broadcast(tensor, 0)
 
     def claim_error(self) -> bool:
-        """Whether this rank is the first that has an error. Raises RuntimeError where the first rank is gone."""
+        """Whether this rank is the first that has an error. Raises RuntimeError if the first rank is gone."""
         return bool(self._store.add("error", 1) == 1)
 
     def wrap_ddp(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:

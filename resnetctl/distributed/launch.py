@@ -29,7 +29,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None], 
     With `on_gpus` each has a GPU of its own, and is kept near it.
 
     After a rank was killed, all of them restart from the last checkpoint, at most MAX_RESTARTS times. The first SIGINT,
-    SIGTERM or SIGUSR1 is passed on; a second one ends everything at once. Raises ResnetctlError where ranks keep being
+    SIGTERM or SIGUSR1 is passed on; a second one ends everything at once. Raises ResnetctlError if ranks keep being
     killed.
     """
     from torch.distributed.elastic.multiprocessing import SignalException

@@ -32,7 +32,7 @@ class World:
 def read_world(environ: Mapping[str, str]) -> World:
     """This rank by torchrun's variables, else by those of a Slurm step of several tasks, else a process on its own.
 
-    Raises UsageError where they contradict each other.
+    Raises UsageError if they contradict each other.
     """
     names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
     if "RANK" not in environ or "WORLD_SIZE" not in environ:

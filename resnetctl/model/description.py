@@ -82,7 +82,7 @@ class ModelDescription:
 
 
 def read_description(text: str, path: Path) -> ModelDescription:
-    """What `to_text` wrote into the file at `path`. Raises ResnetctlError where it makes no sense."""
+    """What `to_text` wrote into the file at `path`. Raises ResnetctlError if it makes no sense."""
     try:
         document = json.loads(text)
         if isinstance(document, dict):
@@ -96,7 +96,7 @@ def read_description(text: str, path: Path) -> ModelDescription:
 
 
 def description_in(path: Path) -> ModelDescription | None:
-    """What the safetensors file at `path` says of its model; None where it says nothing, or is no such file."""
+    """What the safetensors file at `path` says of its model; None if it says nothing, or is no such file."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":

@@ -19,7 +19,7 @@ FILES = ("README.md", "config.json", "model.safetensors")
 
 
 def check_timm(description: ModelDescription) -> None:
-    """Raise UsageError where timm has no such network."""
+    """Raise UsageError if timm has no such network."""
     if description.network != description.arch:
         raise UsageError(
             f"timm has no network like this {description.arch} with BlurPool: its resnetblur50 blurs behind the 3×3 "
@@ -29,7 +29,7 @@ def check_timm(description: ModelDescription) -> None:
 
 
 def write_timm(network: nn.Module, description: ModelDescription, card: str, folder: Path) -> None:
-    """Make `folder`; `card` is its README.md. Raises UsageError where timm has no such network."""
+    """Make `folder`; `card` is its README.md. Raises UsageError if timm has no such network."""
     check_timm(description)
     folder.mkdir()
     write_safetensors(network, description, folder / "model.safetensors")

@@ -24,7 +24,7 @@ def hub_file(weights: str, arch: str) -> Generator[str, None, Path]:
     """Where the weights `hf:OWNER/NAME` (or `hf:OWNER/NAME@REVISION`) lie here, downloaded once if need be.
 
     They are kept in the Hub's own cache (HF_HOME), which HF_HUB_OFFLINE=1 is content with. Yields what is done before
-    it is. Raises UsageError where the network there is not `arch`, and ResnetctlError where it cannot be had.
+    it is. Raises UsageError if the network there is not `arch`, and ResnetctlError if it cannot be had.
     """
     name = weights.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
@@ -45,7 +45,7 @@ def hub_file(weights: str, arch: str) -> Generator[str, None, Path]:
 
 
 def look(path: Path) -> dict[str, Any]:
-    """How the network of `path`, as `hub_file` found it, looks at images, by recipe key; empty where it does not say.
+    """How the network of `path`, as `hub_file` found it, looks at images, by recipe key; empty if it does not say.
 
     timm's rule: the shorter side is resized to floor(size / crop_pct).
     """
@@ -84,7 +84,7 @@ def _is_here(repository: str, revision: str) -> bool:
 
 
 def _fetch(repository: str, revision: str, file: str) -> Path | None:
-    """A file of a repository, by way of the cache; None where the repository has none of that name."""
+    """A file of a repository, by way of the cache; None if the repository has none of that name."""
     hub = _hub()
     try:
         return Path(hub.hf_hub_download(repository, file, revision=revision or None))
@@ -135,7 +135,7 @@ def _read(config: Path) -> dict[str, Any]:
 
 
 def _check_architecture(weights: str, config: dict[str, Any], arch: str) -> None:
-    """Raise UsageError where a repository says that its network is another one than `arch` of torchvision."""
+    """Raise UsageError if a repository says that its network is another one than `arch` of torchvision."""
     theirs = config.get("architecture")
     if config.get("architectures"):
         raise UsageError(
@@ -152,7 +152,7 @@ def _check_architecture(weights: str, config: dict[str, Any], arch: str) -> None
 
 
 def _check_content(path: Path) -> None:
-    """Hold a large file against the sha256 that the cache names it by; raise ResnetctlError where it differs."""
+    """Hold a large file against the sha256 that the cache names it by; raise ResnetctlError if it differs."""
     blob = path.resolve()
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
         return

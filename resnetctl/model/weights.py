@@ -38,7 +38,7 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int, name
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
     their name; "hf:OWNER/NAME" is timm's file on the Hugging Face Hub. Anything else is a .safetensors file (ours too:
     `model.*`) or a .pth / .pt file of tensors. Where the file has another number of classes the last layer stays new,
-    and that is told; where it names its classes, they are compared with `names`. Raises ResnetctlError where the
+    and that is told; where it names its classes, they are compared with `names`. Raises ResnetctlError if the
     weights cannot be had or do not fit.
     """
     if weights == "none":
@@ -156,7 +156,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
 def fill(
     network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, classes: int, names: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Copy `state`, read from `path`, into `network`; raises ResnetctlError where it does not fit.
+    """Copy `state`, read from `path`, into `network`; raises ResnetctlError if it does not fit.
 
     Another number of classes, or others than `names` (empty: any), leave the last layer new.
     """

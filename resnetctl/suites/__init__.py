@@ -29,7 +29,7 @@ class Chosen(NamedTuple):
 
 
 def parse_suite(text: str) -> Chosen:
-    """`real=FILE`, `v2=FOLDER` and the like, or `val`. Raises UsageError where the name or the path is missing."""
+    """`real=FILE`, `v2=FOLDER` and the like, or `val`. Raises UsageError if the name or the path is missing."""
     name, equals, path = text.partition("=")
     hint = f"--suite val, or --suite NAME=PATH with one of {', '.join(n for n in SUITES if n != 'val')}"
     if name not in SUITES:

@@ -12,7 +12,7 @@ from resnetctl.errors import DataError, printable, some
 
 
 def imagenet_labels(classes: Sequence[str], suite: str) -> np.ndarray:
-    """`[C] int64`: ImageNet's label of each class of a model. Raises DataError where one is not ImageNet's."""
+    """`[C] int64`: ImageNet's label of each class of a model. Raises DataError if one is not ImageNet's."""
     place = {wnid: label for label, wnid in enumerate(imagenet.wnids())}
     foreign = [c for c in classes if c not in place]
     if foreign:
@@ -26,7 +26,7 @@ def imagenet_labels(classes: Sequence[str], suite: str) -> np.ndarray:
 def val_numbers(index: Index, suite: str) -> np.ndarray:
     """`[N] int64`: the number of each val image of ImageNet, counted from 1 as in its file's name.
 
-    Raises DataError where one has another name.
+    Raises DataError if one has another name.
     """
     numbers = np.empty(len(index), np.int64)
     for i in range(len(index)):

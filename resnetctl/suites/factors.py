@@ -51,7 +51,7 @@ class Annotations(NamedTuple):
     missing: tuple[str, ...]
     """Factors that no line of the file mentions."""
     prototypes: int | None
-    """Images left out as prototypes; None where the list of them is not beside the file."""
+    """Images left out as prototypes; None if the list of them is not beside the file."""
 
 
 class Factor(NamedTuple):
@@ -65,9 +65,9 @@ class Factor(NamedTuple):
     interval: tuple[float, float]
     """95 % interval of the error, percent."""
     ratio: float | None
-    """The error over that on all annotated images; None where there are no errors at all."""
+    """The error over that on all annotated images; None if there are no errors at all."""
     ratio_interval: tuple[float, float] | None
-    """95 % interval of the ratio; None where it has none (no error, or none but errors)."""
+    """95 % interval of the ratio; None if it has none (no error, or none but errors)."""
 
 
 class FactorResult(NamedTuple):
@@ -87,7 +87,7 @@ class FactorResult(NamedTuple):
 
 
 def read_annotations(path: Path) -> Annotations:
-    """The annotations in the file `path`, or in the folder of the package's files; DataError where they are none."""
+    """The annotations in the file `path`, or in the folder of the package's files; DataError if they are none."""
     path = path / _FILE if path.is_dir() else path
     hint = f"ImageNet-X's files are in the package imagenet-x: annotations/{_FILE}"
     try:
@@ -136,7 +136,7 @@ def measure_factors(
 ) -> FactorResult:
     """Errors by factor, of val images with file names `names [N]`, ImageNet labels `own [N]` and `correct [N] bool`.
 
-    Raises DataError where the file annotates none of them, or says that they show other classes.
+    Raises DataError if the file annotates none of them, or says that they show other classes.
     """
     here = [i for i, name in enumerate(names) if name in annotations.labels]
     if not here:

@@ -14,9 +14,9 @@ class Guesses:
     truth: np.ndarray
     """`[N] int64`: the images' labels."""
     labels: np.ndarray
-    """`[N, K] int64`: the most probable first; -1 where the image could not be read."""
+    """`[N, K] int64`: the most probable first; -1 if the image could not be read."""
     probabilities: np.ndarray
-    """`[N, K] float32`: their softmax; 0 where the image could not be read."""
+    """`[N, K] float32`: their softmax; 0 if the image could not be read."""
 
     @property
     def hits(self) -> np.ndarray:

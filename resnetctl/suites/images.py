@@ -57,7 +57,7 @@ def open_images(
 ) -> ImageSuite:
     """The images below `folder` as an index in the folder `scratch`, for a model that knows `classes`.
 
-    Raises DataError where the folder is not what `suite` (a key of PUBLISHED) is held in.
+    Raises DataError if the folder is not what `suite` (a key of PUBLISHED) is held in.
     """
     published = PUBLISHED[suite]
     notes: list[str] = []

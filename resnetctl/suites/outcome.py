@@ -28,9 +28,9 @@ class Outcome:
     images: int
     correct1: int
     correct5: int | None = None
-    """None where the suite has no top-5."""
+    """None if the suite has no top-5."""
     loss: float | None = None
-    """Mean cross-entropy; None where the suite has none."""
+    """Mean cross-entropy; None if the suite has none."""
     seconds: float = 0.0
     unreadable: int = 0
     published: tuple[float, float] | None = None
@@ -40,7 +40,7 @@ class Outcome:
     caveats: tuple[str, ...] = ()
     """Why the result compares with no other."""
     index: Index | None = None
-    """The images; None where they are those of another line."""
+    """The images; None if they are those of another line."""
     guesses: Guesses | None = None
     """What was guessed for each of them."""
     factors: FactorResult | None = None
@@ -62,7 +62,7 @@ def is_imagenet_val(index: Index) -> bool:
 
 
 def trouble(outcome: Outcome) -> str | None:
-    """What seems wrong with the labels, in words; None where nothing, or nothing can be said."""
+    """What seems wrong with the labels, in words; None if nothing, or nothing can be said."""
     index, guesses = outcome.index, outcome.guesses
     if index is None or guesses is None:
         return None
@@ -70,7 +70,7 @@ def trouble(outcome: Outcome) -> str | None:
 
 
 def by_real(val: Outcome, path: Path) -> Outcome:
-    """The outcome on the val images by ReaL's labels in the file at `path`. Raises DataError where they do not fit."""
+    """The outcome on the val images by ReaL's labels in the file at `path`. Raises DataError if they do not fit."""
     index, own, guesses = _as_imagenet(val, "real")
     result = measure_real(read_real(path), val_numbers(index, "real"), own, guesses)
     return Outcome(
@@ -122,7 +122,7 @@ def _as_imagenet(val: Outcome, suite: str) -> tuple[Index, np.ndarray, np.ndarra
 
 
 def compared(first: Outcome, second: Outcome) -> Comparison | None:
-    """McNemar's test of two models on one suite; None where they did not see the same images with the same labels."""
+    """McNemar's test of two models on one suite; None if they did not see the same images with the same labels."""
     if first.index is None or second.index is None:
         return None
     if first.index.info.fingerprint != second.index.info.fingerprint:

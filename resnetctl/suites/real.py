@@ -30,7 +30,7 @@ class RealResult(NamedTuple):
 
 
 def read_real(path: Path) -> list[tuple[int, ...]]:
-    """The labels of val image 1, 2, …. Raises DataError where the file is not a list of lists of labels."""
+    """The labels of val image 1, 2, …. Raises DataError if the file is not a list of lists of labels."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -53,7 +53,7 @@ def measure_real(
     """Count the images one of whose ReaL labels is the first of the guesses, or is among them.
 
     `numbers [N]` are those of the val images, counted from 1; `own [N]` their ImageNet labels; `guesses [N, K]`
-    ImageNet labels, the best first, and -1 for an image that could not be read. Raises DataError where the file has
+    ImageNet labels, the best first, and -1 for an image that could not be read. Raises DataError if the file has
     fewer images, or its labels are not those of the images.
     """
     if len(numbers) and numbers.max() > len(labels):

@@ -47,13 +47,13 @@ class Tile(NamedTuple):
     """A picture of the sheet."""
 
     picture: np.ndarray | None
-    """`[H, W, 3] uint8`; None where it cannot be read."""
+    """`[H, W, 3] uint8`; None if it cannot be read."""
     heading: str
     lines: tuple[Line, ...]
 
 
 def check_sheet(path: Path) -> None:
-    """Raise UsageError where a sheet cannot be written to `path`: another kind of file, or one that is there."""
+    """Raise UsageError if a sheet cannot be written to `path`: another kind of file, or one that is there."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{printable(path)} is no name of a picture", hint="--sheet FILE.png")
     if path.exists():

@@ -10,7 +10,7 @@ _SEED = 0
 
 
 def label_trouble(labels: np.ndarray, predicted: np.ndarray, classes: int) -> str | None:
-    """What seems wrong with `[N] int64` labels, given the model's predictions (-1: none), in words; None where nothing.
+    """What seems wrong with `[N] int64` labels, given the model's predictions (-1: none), in words; None if nothing.
 
     Labels in another order: some permutation of the classes makes far more predictions right, and far more than it
     would with shuffled labels. Else guessing: 1 / classes lies inside or above the 95 % interval of top-1.

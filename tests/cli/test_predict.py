@@ -144,14 +144,14 @@ def test_names_are_no_markup(predict, pictures):
     [
         (["https://example.org/a.jpg"], 2, "is a URL", "curl"),
         (["pics.zip"], 2, "is an archive", "unpack"),
-        (["gone.jpg"], 2, "no file or folder gone.jpg", ""),
+        (["gone.jpg"], 2, "no such file or folder: gone.jpg", ""),
         (["."], 3, "no images found in .", ".jpg"),
         (["a.jpg", "--csv", "--json"], 2, "--csv and --json", "choose one"),
         (["a.jpg", "--run", "x", "--weights", "y"], 2, "name two models", "choose one"),
         (["a.jpg", "--run", "nothing"], 1, "no run or checkpoint nothing", "runs"),
         (["a.jpg", "--sheet", "sheet.txt"], 2, "no name of a picture", "FILE.png"),
         (["-", "-"], 2, "stdin can be read only once", "one -"),
-        (["-"], 2, "nothing came on stdin", "predict -"),
+        (["-"], 2, "stdin is empty", "predict -"),
         ([], 2, "missing argument", "--help"),
     ],
 )

@@ -82,8 +82,8 @@ def test_an_empty_class_is_named(cli, tmp_path: Path) -> None:
         (("--source", "smaple"), 2, "did you mean sample?"),
         (("--source", "xyz"), 2, "one of: shards, official, kaggle"),
         (("nowhere",), 3, "nowhere does not exist"),
-        (("--source", "folder", "."), 3, "has no train/ folder"),
-        (("--source", "official", "."), 3, f"has no {TRAIN}"),
+        (("--source", "folder", "."), 3, "has neither a train/ folder nor"),
+        (("--source", "official", "."), 3, f"has neither {TRAIN}"),
     ],
 )
 def test_mistakes(cli, args: tuple[str, ...], code: int, text: str) -> None:
@@ -198,7 +198,7 @@ def make_wrong_sources(root: Path) -> None:
         ("differ", "val/ has class folders that are missing from train/: dog"),
         ("swapped", f"{TRAIN} holds ILSVRC2012_val_00000001.JPEG, which belongs in {VAL}"),
         ("swapped val", f"tar, which belongs in {TRAIN}"),
-        ("https://image-net.org/data/x.tar", "is an address"),
+        ("https://image-net.org/data/x.tar", "is a URL"),
         ("~/nothing-of-that-name", "/nothing-of-that-name"),
         ("/dev/null", "/dev/null is neither a file nor a folder"),
     ],

@@ -92,5 +92,5 @@ def test_known_labels_that_are_right_or_in_another_order(tmp_path: Path) -> None
     shuffled = verify(
         val_by(tmp_path / "wrong", {n: (7 * label) % 1000 for n, label in imagenet.ANCHORS.items()}), workers=0
     )
-    assert "10 of 10 images of known label are wrong" in failed(shuffled)["val label order"]
+    assert "10 of 10 known labels are wrong" in failed(shuffled)["val label order"]
     assert "ILSVRC2012_ID" not in failed(shuffled)["val label order"]

@@ -77,7 +77,7 @@ def test_bad_images_are_left_out_and_come_back_when_mended(tmp_path: Path) -> No
     (root / "train/cat/2.jpg").write_bytes(good)
     report = verify(root, workers=2)
     assert [b.name for b in report.bad] == ["dog/5.jpg"]
-    assert any("1 image of train fine again" in text for text in report.remarks)
+    assert any("1 image of train sound again" in text for text in report.remarks)
     (root / "train/dog/5.jpg").write_bytes(jpeg(15, 90, 120))
     assert verify(root, workers=0).ok
     assert not (root / "quarantine.jsonl").exists()

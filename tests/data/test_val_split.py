@@ -54,7 +54,7 @@ def test_a_val_split_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     for name in ("train", "val"):
         (tmp_path / "both" / name / "cat").mkdir(parents=True)
         (tmp_path / "both" / name / "cat" / "1.jpg").write_bytes(jpeg(1))
-    with pytest.raises(UsageError, match="val split of its own"):
+    with pytest.raises(UsageError, match="its own val split"):
         prepare(tmp_path / "data", tmp_path / "both", split=TENTH)
 
 

@@ -1,4 +1,4 @@
-"""A `.tar.gz` made a `.tar` once: nothing inside a gzip stream can be read in place."""
+"""Unpacks a `.tar.gz` to a `.tar`, once: nothing inside a gzip stream can be read in place."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from resnetctl.files import atomic_file, write_all
 from resnetctl.progress import Progress
 
 _BLOCK = 1 << 20
-_SLACK_BYTES, _MAX_RATIO = 64 << 20, 4  # JPEGs hardly shrink: what grows to far more than that is a bomb
+_SLACK_BYTES, _MAX_RATIO = 64 << 20, 4  # JPEGs hardly compress: anything that grows far beyond this is a bomb
 _MB = 1_000_000
 
 
 def gunzip(packed: IO[bytes], size: int, what: str, target: Path, progress: Progress) -> None:
-    """Write to `target`, atomically, what the gzip stream `packed` of `size` bytes holds; `what` names it in messages.
+    """Unpack the gzip stream `packed` of `size` bytes to `target`, atomically; `what` names it in messages.
 
-    Raises DataError where it is damaged, cut or a bomb, and ResnetctlError before anything is written where the disk
+    Raises DataError if it is damaged, truncated or a bomb, and ResnetctlError, before writing anything, if the disk
     has no room for it.
     """
     free = shutil.disk_usage(target.parent).free
     if free < size:
         raise ResnetctlError(
             f"{printable(what)} has to be unpacked once, which needs {size / 1e9:.1f} GB or more in "
-            f"{printable(target.parent)}, where {free / 1e9:.1f} GB are free",
+            f"{printable(target.parent)}; {free / 1e9:.1f} GB are free",
             hint="free some space, or choose a data root on another disk with --data",
         )
     counted = _Counted(packed, lambda done: progress(f"unpacking {Path(what).name} (MB)", done // _MB, size // _MB))
@@ -48,7 +48,7 @@ def gunzip(packed: IO[bytes], size: int, what: str, target: Path, progress: Prog
 
 
 class _Counted:
-    """A stream that tells how far it has been read."""
+    """A stream that reports how far it has been read."""
 
     def __init__(self, stream: IO[bytes], tell: Callable[[int], None]) -> None:
         self._stream, self._tell, self._done = stream, tell, 0

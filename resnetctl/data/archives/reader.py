@@ -1,4 +1,4 @@
-"""Bytes of a file by their place, which is all that finding images in an archive takes."""
+"""Random access to a file's bytes, which is all that locating images in an archive takes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from resnetctl.errors import cannot_read
 
 Reader = Callable[[int, int], bytes]
-"""`read(count, offset)`: up to `count` bytes at `offset`, as os.pread does it."""
+"""`read(count, offset)`: up to `count` bytes at `offset`, like os.pread."""
 
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[tuple[Reader, int]]:
-    """A reader of the file at `path`, and its size in bytes. Raises DataError where it cannot be read."""
+    """A reader of the file at `path`, and its size in bytes. Raises DataError if it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     except OSError as error:
         raise cannot_read(path, error) from error
 
@@ -39,5 +39,5 @@ def of_bytes(data: bytes) -> Reader:
 
 
 def section(read: Reader, begin: int, length: int) -> Reader:
-    """A reader of the `length` bytes at `begin` of what `read` reads, and of nothing around them."""
+    """A reader of the `length` bytes from `begin` on, and of nothing around them."""
     return lambda count, offset: read(max(0, min(count, length - offset)), begin + offset)

@@ -1,8 +1,8 @@
-"""A strict tar reader that finds where members lie without reading them.
+"""A strict tar reader that locates members without reading them.
 
-By hand, since Python's `tarfile` takes an archive that was cut at or inside a header for a whole one. Here an archive
-ends where two zero blocks say so and nothing but zeros follows, or it is damaged. Formats: v7, ustar, GNU (long names,
-large sizes) and pax (`path`, `size`); POSIX.1-1988 and the GNU tar manual, "Basic Tar Format".
+Hand-written because Python's `tarfile` accepts an archive truncated at or inside a header. Here an archive must end
+with two zero blocks followed only by zeros, or it is damaged. Formats: v7, ustar, GNU (long names, large sizes) and
+pax (`path`, `size`); POSIX.1-1988 and the GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEAD_BYTES = 1536  # of a member's data, read in one go with its header: most im
 MAX_TRAILER_BYTES = 16 << 20  # zeros after the end of an archive: tar pads it to a record, 10 KiB by default
 _MAX_EXTENSION_BYTES = 1 << 20  # of a long name or a pax header
 _ZERO = bytes(BLOCK)
-_REGULAR = b"0\x007"  # 7: contiguous file, an old way to say the same
+_REGULAR = b"0\x007"  # 7: contiguous file, an old equivalent
 _KINDS = {b"1": "hard link", b"2": "symbolic link", b"3": "device", b"4": "device", b"5": "folder", b"6": "pipe"}
 
 
@@ -33,10 +33,10 @@ class TarMember(NamedTuple):
 
 
 def tar_members(read: Reader, begin: int, end: int, what: str, *, folders: bool = False) -> Iterator[TarMember]:
-    """The regular files of the tar in bytes `begin` to `end` of what `read` reads, in order; `what` names it in errors.
+    """The regular files of the tar that lies in bytes `begin` to `end`, in order; `what` names it in errors.
 
-    Raises DataError where the archive is cut or damaged anywhere, and where a member is a link, a device, or anything
-    else but a regular file (or a folder, which is skipped, where `folders` says so).
+    Raises DataError if the archive is truncated or damaged anywhere, or if a member is not a regular file (folders are
+    skipped if `folders` is set).
     """
     pos = begin
     long_name: bytes | None = None
@@ -109,7 +109,7 @@ def _check_sum(header: bytes, what: str, pos: int) -> None:
 
 
 def _octal(field: bytes) -> int:
-    """The value of an octal field, or -1 where it is none."""
+    """The value of an octal field, or -1 if it is not one."""
     try:
         return int(field.strip(b" \0") or b"0", 8) if b"_" not in field else -1
     except ValueError:
@@ -126,7 +126,7 @@ def _number(field: bytes, what: str, pos: int) -> int:
 
 def _short_name(header: bytes) -> bytes:
     name = header[:100].split(b"\0", 1)[0]
-    if header[257:263] != b"ustar\0":  # GNU's own format keeps times where ustar has the prefix
+    if header[257:263] != b"ustar\0":  # GNU's format has times in place of ustar's prefix
         return name
     prefix = header[345:500].split(b"\0", 1)[0]
     return prefix + b"/" + name if prefix else name
@@ -141,7 +141,7 @@ def _extension(read: Reader, data: int, size: int, end: int, what: str) -> bytes
 
 
 def _pax(records: bytes, what: str, pos: int, name: bytes | None) -> tuple[bytes | None, int | None]:
-    """`path` and `size` of a pax header, whose records are `<length> <key>=<value>\\n`; `name` where it has no path."""
+    """`path` and `size` of a pax header, whose records are `<length> <key>=<value>\\n`; `name` if it has no path."""
     size = None
     while records:
         digits, space, rest = records.partition(b" ")
@@ -163,11 +163,11 @@ def _pax(records: bytes, what: str, pos: int, name: bytes | None) -> tuple[bytes
 
 
 def _check_end(read: Reader, pos: int, end: int, what: str) -> None:
-    """After a zero block: a second one, and nothing but zeros up to `end`."""
+    """A zero block must be followed by a second one and only zeros up to `end`."""
     if end - pos < 2 * BLOCK:
         raise _damaged(what, pos, "the second end-of-archive block is missing: it was cut short")
     if end - pos > MAX_TRAILER_BYTES:
-        raise _damaged(what, pos, f"a header is all zero, and {end - pos:,} bytes follow that belong to no member")
+        raise _damaged(what, pos, f"a header is all zero, and {end - pos:,} bytes after it belong to no member")
     rest = read(end - pos, pos)
     if len(rest) < end - pos or rest.count(0) != len(rest):
         raise _damaged(what, pos, "a header is all zero, but other members follow: a block was wiped")

@@ -1,8 +1,8 @@
-"""Where the members of a zip lie, so that an index can point into it; nothing is unpacked.
+"""Locates the members of a zip, so that an index can point into it; nothing is unpacked.
 
-By hand, since Python's `zipfile` keeps an object of a kilobyte for each member, and does not say where its bytes begin:
-here the central directory is read in pieces, and two million members need no more memory than a few. PKWARE's APPNOTE
-6.3.9: 4.3.12 central directory, 4.3.14 and 4.3.15 zip64, 4.3.16 its end, 4.5.3 the extra field of zip64.
+Hand-written because Python's `zipfile` keeps a kilobyte for each member and does not tell where its bytes begin: here
+the central directory is read in pieces, and two million members need no more memory than a few. PKWARE's APPNOTE 6.3.9:
+4.3.12 central directory, 4.3.14 and 4.3.15 zip64, 4.3.16 its end, 4.5.3 the extra field of zip64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENTRY = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s22xHH")
 _MAX_COMMENT = 65535
 _BLOCK = 1 << 20
-_LOCAL_NAME = 256  # read in one go with the local header: name and extra are shorter as a rule
+_LOCAL_NAME = 256  # read in one go with the local header: name and extra are usually shorter
 HEAD_BYTES = 2048
 _UTF8 = 1 << 11
 
@@ -32,7 +32,7 @@ _UTF8 = 1 << 11
 class ZipMember(NamedTuple):
     """One file of a zip: `length` stored bytes at `offset`, `size` bytes when decompressed.
 
-    `head`: the first stored bytes, compressed where `method` says so.
+    `head`: the first stored bytes, compressed if `method` says so.
     """
 
     name: str
@@ -64,8 +64,8 @@ def zip_members(
 ) -> Iterator[ZipMember]:
     """The files of the zip at `path` whose names are `wanted`, in its own order, folders left out.
 
-    Raises DataError where the zip is damaged, encrypted, or compressed in another way than stored or deflated,
-    where a name leads outside, and where a wanted member has more than `max_bytes`.
+    Raises DataError if the zip is damaged, encrypted, or neither stored nor deflated, if a name leads outside, or if a
+    wanted member has more than `max_bytes`.
     """
     with open_file(path) as (read, size):
         begin, end, count = _directory(path, read, size)
@@ -79,14 +79,14 @@ def zip_members(
 
 
 def zip_names(path: Path) -> Iterator[str]:
-    """The names of all files of the zip at `path`. Raises DataError where its directory is damaged."""
+    """The names of all files of the zip at `path`. Raises DataError if its directory is damaged."""
     with open_file(path) as (read, size):
         begin, end, _ = _directory(path, read, size)
         yield from (entry.name for entry in _entries(path, read, begin, end) if not entry.name.endswith("/"))
 
 
 def inflated_head(member: ZipMember) -> bytes:
-    """The first bytes of a member, decompressed; fewer, or none, where they are damaged."""
+    """The first bytes of a member, decompressed; fewer, or none, if they are damaged."""
     if member.method == STORED:
         return member.head
     try:
@@ -96,7 +96,7 @@ def inflated_head(member: ZipMember) -> bytes:
 
 
 def member_reader(path: Path, member: ZipMember) -> Reader:
-    """`read(count, offset)` of a member's own bytes, for the few whose head does not tell enough."""
+    """`read(count, offset)` of a member's own bytes, for the few whose head is not enough."""
 
     def read(count: int, offset: int) -> bytes:
         if member.method == STORED:
@@ -108,7 +108,7 @@ def member_reader(path: Path, member: ZipMember) -> Reader:
 
 
 def read_member(path: Path, member: ZipMember) -> bytes:
-    """A whole member, decompressed and held against its CRC."""
+    """A whole member, decompressed and checked against its CRC."""
     with open_file(path) as (read_file, _):
         data = read_file(member.length, member.offset)
     if member.method == DEFLATED:
@@ -152,7 +152,7 @@ def _directory(path: Path, read: Reader, size: int) -> tuple[int, int, int]:
 
 
 def _entries(path: Path, read: Reader, begin: int, end: int) -> Iterator[_Entry]:
-    data, at, place = b"", 0, begin  # data[at:] is what lies at `place` of the file
+    data, at, place = b"", 0, begin  # data[at:] begins at byte `place` of the file
     while place < end:
         if len(data) - at < _ENTRY.size + 3 * _MAX_COMMENT and place + len(data) - at < end:
             data, at = read(min(_BLOCK, end - place), place), 0
@@ -187,7 +187,7 @@ def _entry(path: Path, fields: tuple[int, ...], raw: bytes, extra: bytes) -> _En
 
 
 def _name(raw: bytes, says_utf8: bool) -> str:
-    """macOS writes UTF-8 and does not say so; names in cp437 are hardly ever UTF-8 by chance."""
+    """macOS writes UTF-8 without flagging it; names in cp437 are hardly ever valid UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

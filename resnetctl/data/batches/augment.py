@@ -14,7 +14,7 @@ _DRAWS = 2 * _TRIES + 3
 
 
 class Draws(NamedTuple):
-    """What chance decides for N samples."""
+    """The random draws for N samples."""
 
     box: np.ndarray
     """`[N, 4] int64`: top, left, height, width in pixels."""
@@ -49,10 +49,10 @@ def draw(
 
 
 def draw_erased(seed: int, samples: Samples, size: int, probability: float) -> np.ndarray:
-    """What is erased of each sample of `size` × `size` pixels, `[N, 4] int64`: top, left, height, width, or zeros.
+    """The box erased from each sample of `size` × `size` pixels, `[N, 4] int64`: top, left, height, width, or zeros.
 
     The distribution is that of torchvision's RandomErasing (Zhong et al. 2017, arXiv:1708.04896): 2 to 33 % of the
-    area, height / width log-uniform from 0.3 to 3.3, ten tries, and nothing where none fits.
+    area, height / width log-uniform from 0.3 to 3.3, ten tries, and nothing if none fits.
     """
     u = uniforms(seed, ERASE, samples, _DRAWS)
     side = np.full(len(samples.sample), size)
@@ -65,7 +65,7 @@ def draw_erased(seed: int, samples: Samples, size: int, probability: float) -> n
 def _tries(
     u: np.ndarray, whole: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The sides of ten rectangles of an area in `scale` of `whole`, the first side / the second one in `ratio`."""
+    """The sides of ten rectangles, with an area in `scale` of `whole` and first side / second side in `ratio`."""
     area = whole * (scale[0] + (scale[1] - scale[0]) * u[:_TRIES])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = np.exp(low + (high - low) * u[_TRIES : 2 * _TRIES])

@@ -1,4 +1,4 @@
-"""Training batches whose JPEGs are decoded on the device: workers read the files, and the trainer's process decodes."""
+"""Training batches whose JPEGs are decoded on the device: workers read files, the trainer's process decodes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnetctl.data.images.unturned import unturned
 
 
 class EncodedBatch(NamedTuple):
-    """A batch of which K pictures are still JPEGs; the other ones, which only a CPU decodes, are made."""
+    """A batch in which K images are still JPEGs; the others, which only a CPU decodes, are decoded."""
 
     made: torch.Tensor
     """`[B - K, 3, S, S] uint8`."""
@@ -30,11 +30,11 @@ class EncodedBatch(NamedTuple):
     erased: torch.Tensor
     """`[B, 4]` or `[0, 4] int64`, as in Batch."""
     files: torch.Tensor
-    """The bytes of K JPEGs, one after the other."""
+    """The bytes of K JPEGs, concatenated."""
     ends: torch.Tensor
-    """`[K] int64`: where each of them ends."""
+    """`[K] int64`: where each one ends."""
     rows: torch.Tensor
-    """`[K] int64`: which pictures of the batch they are."""
+    """`[K] int64`: their rows in the batch."""
     boxes: torch.Tensor
     """`[K, 4] int64`: top, left, height, width of each one's crop."""
     flips: torch.Tensor
@@ -81,13 +81,13 @@ class EncodedBatches(TrainBatches):
         )
 
     def _jpeg(self, sample: int) -> bytearray | None:
-        """The file of `sample` where it is a whole JPEG of three channels and of the size that the index has."""
+        """The file of `sample`, if it is a complete three-channel JPEG of the size in the index."""
         try:
             data = self.index.read(sample)
             if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
                 return None
             image = open_image(data)
-        except Exception:  # Pillow raises nearly anything for damaged bytes: then another sample takes its place
+        except Exception:  # Pillow raises nearly anything for damaged bytes; another sample takes its place
             return None
         size = int(self.index.width[sample]), int(self.index.height[sample])
         return unturned(data) if image.mode == "RGB" and image.size == size else None
@@ -96,11 +96,11 @@ class EncodedBatches(TrainBatches):
 def load_train(
     batches: TrainBatches, items: Iterable[int], *, device: torch.device, workers: int, timeout: int = 0
 ) -> Iterator[Batch]:
-    """The training batches of `items`, as `load` loads them; with the decoder "cuda" their pictures are on `device`."""
+    """The training batches of `items`, as `load` yields them; with the decoder "cuda" the images are on `device`."""
     if batches.view.decoder != "cuda":
         yield from load(batches, items, workers=workers, pin=device.type == "cuda", timeout=timeout)
         return
-    side = torch.cuda.Stream(device) if device.type == "cuda" else None  # beside what the device is still computing
+    side = torch.cuda.Stream(device) if device.type == "cuda" else None  # runs beside the device's computation
     loaded: Any = load(EncodedBatches(batches.view), items, workers=workers, pin=False, timeout=timeout)
     with closing(loaded):
         for encoded in loaded:
@@ -109,7 +109,7 @@ def load_train(
             if side is not None:
                 compute = torch.cuda.current_stream(device)
                 compute.wait_stream(side)
-                batch.images.record_stream(compute)  # else it could be given away while the step still reads it
+                batch.images.record_stream(compute)  # else it could be reused while the step still reads it
             yield batch
 
 

@@ -1,4 +1,4 @@
-"""Evaluation batches: the samples in index order, each once."""
+"""Evaluation batches: every sample once, in index order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnetctl.recipe import DataRecipe, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class EvalView:
-    """How evaluation looks at a data set."""
+    """How evaluation reads a data set."""
 
     index: Path
     data: DataRecipe
@@ -27,7 +27,7 @@ class EvalView:
     rank: int = 0
     world_size: int = 1
     fingerprint: str | None = None
-    """Of the index that is measured; None: take it as it is."""
+    """The expected fingerprint of the index; None: not checked."""
 
 
 def eval_view(recipe: Recipe, index: Index, batch: int, rank: int = 0, world_size: int = 1) -> EvalView:
@@ -43,7 +43,7 @@ def eval_view(recipe: Recipe, index: Index, batch: int, rank: int = 0, world_siz
 
 
 class EvalBatches(Dataset[Batch]):
-    """Batch `item` of the samples in index order; the last one holds what is left."""
+    """Batch `item` of the samples in index order; the last one holds the rest."""
 
     def __init__(self, view: EvalView) -> None:
         self.view = view
@@ -60,7 +60,7 @@ class EvalBatches(Dataset[Batch]):
         return self._index
 
     def items(self) -> range:
-        """The batches of this rank: each one belongs to exactly one rank."""
+        """The batches of this rank; each batch belongs to exactly one rank."""
         view = self.view
         return range(view.rank, -(-len(self.index) // view.batch), view.world_size)
 

@@ -1,4 +1,4 @@
-"""Batches of image files by their paths: pictures that belong to no data set."""
+"""Batches of image files given by path, outside any data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from resnetctl.recipe import DataRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class FileView:
-    """How image files are looked at: as evaluation looks at a data set."""
+    """How image files are read: as evaluation reads a data set."""
 
     files: Sequence[str]
     data: DataRecipe
@@ -29,7 +29,7 @@ class FileView:
 
 
 class FileBatches(Dataset[Batch]):
-    """Batch `item` of the files in their order; the last one holds what is left. Labels are 0, or -1 as in `Batch`."""
+    """Batch `item` of the files in their order; the last one holds the rest. Labels are 0, or -1 as in `Batch`."""
 
     def __init__(self, view: FileView) -> None:
         self.view = view
@@ -55,9 +55,9 @@ class FileBatches(Dataset[Batch]):
 
 
 def read_upright(path: str | Path) -> torch.Tensor:
-    """The picture in the file at `path`, `[3, H, W] uint8`, turned upright as its EXIF says.
+    """The image in the file at `path`, `[3, H, W] uint8`, rotated upright according to its EXIF.
 
-    Raises DataError where it cannot be read.
+    Raises DataError if it cannot be read.
     """
     data = _read(path)
     return turned(decode(data), orientation(data))
@@ -72,7 +72,7 @@ def _read(path: str | Path) -> bytes:
                 raise DataError("not a file")
             if status.st_size > MAX_SAMPLE_BYTES:
                 raise DataError(f"{status.st_size:,} bytes, which no photograph has")
-            return file.read(status.st_size + 1)  # asked for more, it would find room for that much first
+            return file.read(status.st_size + 1)  # reading more would allocate that much first
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         if isinstance(error, DataError):
             raise

@@ -1,4 +1,4 @@
-"""Worker processes that fetch batches ahead of need."""
+"""Worker processes that fetch batches in advance."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def _start_worker(trainer: int, worker: int) -> None:
 
 @atexit.register
 def _end_workers() -> None:
-    # after an error that kept a loader alive, multiprocessing would ask them with SIGTERM and wait for ever
+    # if an error kept a loader alive, multiprocessing would send them SIGTERM and wait for ever
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
 class _ErrorsAsValues(Dataset[Any]):
-    """Hands a worker's ResnetctlError over as it is: DataLoader would turn it into a message with a traceback."""
+    """Passes a worker's ResnetctlError on as a value: DataLoader would turn it into a message with a traceback."""
 
     def __init__(self, batches: Dataset[Batch]) -> None:
         self.batches = batches
@@ -55,8 +55,8 @@ class _ErrorsAsValues(Dataset[Any]):
 def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool, timeout: int) -> Any:
     """DataLoader's iterator, without the signal handler that torch installs for a worker's death.
 
-    The handler would raise wherever the main thread happens to be, such as in the middle of a save; without it a death
-    is noticed when the next batch is asked for.
+    The handler would raise wherever the main thread happens to be, such as in the middle of a save; without it, a death
+    is noticed when the next batch is requested.
     """
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -70,7 +70,7 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
         # fork starts in 0.15 s and shares the mapped index; elsewhere (macOS) it is not safe
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
-    # workers start with these signals blocked: one that came before they ignore it would end them
+    # workers start with these signals blocked: one that arrived before they ignore it would kill them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
     try:
         if threading.current_thread() is not threading.main_thread():
@@ -84,21 +84,21 @@ def _start(dataset: Dataset[Any], items: Iterable[int], workers: int, pin: bool,
 
 
 def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
-    """The message for an error of DataLoader; None for a bug of ours in a worker."""
+    """The message for an error of DataLoader; None for a bug of our own in a worker."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if text.startswith("DataLoader timed out"):
-        _end_workers()  # else they would be waited for, one after the other
+        _end_workers()  # else each one would be waited for in turn
         return ResnetctlError(
             f"no batch came from the loader workers for {timeout} seconds",
-            hint="does the images' storage hang? If it is only slow: --set data.timeout_seconds=1000; "
+            hint="is the images' storage hanging? If it is only slow: --set data.timeout_seconds=1000; "
             "to continue: resnetctl train --resume",
         )
-    # a batch's memory is fetched from its worker, and what fails then is a connection
+    # a batch's memory is fetched from its worker, so a dead worker appears as a lost connection
     lost = isinstance(error, EOFError | ConnectionError | FileNotFoundError) and not text.startswith("Caught ")
     if lost or text.startswith("DataLoader worker (pid"):
         return ResnetctlError(
             f"a loader worker died: {text}",
-            hint="out of memory (dmesg tells), or /dev/shm full (resnetctl info tells)? Fewer --workers need less; "
+            hint="out of memory (see dmesg), or /dev/shm full (see resnetctl info)? Fewer --workers need less; "
             "to continue: resnetctl train --resume",
         )
     return None
@@ -107,10 +107,10 @@ def _explain(error: Exception, timeout: int) -> ResnetctlError | None:
 def load(
     batches: Dataset[Batch], items: Iterable[int], *, workers: int, pin: bool, timeout: int = 0
 ) -> Iterator[Batch]:
-    """The batches of `items`, in that order, fetched by `workers` processes (0: here) ahead of need.
+    """The batches of `items`, in that order, fetched in advance by `workers` processes (0: in this one).
 
-    Raises a worker's ResnetctlError as it is, and one of its own within seconds of a worker's death, or where no batch
-    comes for `timeout` seconds (0: waits for ever).
+    Re-raises a worker's ResnetctlError, and raises one within seconds of a worker's death or when no batch arrives for
+    `timeout` seconds (0: waits for ever).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose how many
@@ -126,5 +126,5 @@ def load(
             raise
         raise explained from error
     finally:
-        if workers:  # here and now: left to the garbage collector, it takes 20 seconds
+        if workers:  # now: left to the garbage collector, it takes 20 seconds
             fetched._shutdown_workers()

@@ -1,7 +1,7 @@
 """Mixup and cutmix on the device, as pure functions of (seed, step, micro-batch).
 
-Each micro-batch is mixed for itself: an image with its neighbour in it. Its number counts over the whole global batch
-(rank · micro-batches of a rank + own number), so what is drawn does not depend on how many ranks share the work.
+Images are mixed with a partner from the same micro-batch. Micro-batches are numbered over the whole global batch
+(rank · micro-batches of a rank + own number), so the draws do not depend on how many ranks share the work.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ class Mix(NamedTuple):
     """How a micro-batch is mixed."""
 
     share: float
-    """Of each image in the result; the rest is its partner's."""
+    """Weight of the image itself; its partner has the rest."""
     box: tuple[int, int, int, int] | None
-    """Cutmix: top, left, bottom, right of what the partner gives; None: mixup."""
+    """Cutmix: top, left, bottom, right of the partner's box; None: mixup."""
     style: str
-    """Who is whose partner: "torchvision", the image before; "timm", the image as far from the end."""
+    """How images are paired: "torchvision", with the one before; "timm", with the one as far from the end."""
 
 
 def draw_mix(train: TrainRecipe, step: int, micro_batch: int, size: int) -> Mix | None:
-    """How micro-batch number `micro_batch` of `step`, `size` × `size` pixels, is mixed; None: not at all.
+    """How micro-batch number `micro_batch` of `step`, `size` × `size` pixels, is mixed; None: not mixed.
 
     The share is from Beta(α, α), α being `mixup_alpha` (Zhang et al. 2017, arXiv:1710.09412) or `cutmix_alpha` (Yun et
-    al. 2019, arXiv:1905.04899). 0 leaves one out; where both are above 0, each comes half of the time.
+    al. 2019, arXiv:1905.04899). 0 turns one off; if both are above 0, each is used half of the time.
     """
     mixup, cutmix, style = train.mixup_alpha, train.cutmix_alpha, train.mix_style
     if not mixup and not cutmix:
@@ -61,7 +61,7 @@ def _beta(alpha: float, numbers: Iterator[float]) -> float:
 
 
 def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
-    """`[B, 3, H, W]` float, each image mixed with its partner. Nothing waits for the device."""
+    """`[B, 3, H, W]` float, each image mixed with its partner, without synchronising the device."""
     other = _partners(images, mix)
     if mix.box is None:
         return torch.lerp(other, images, mix.share)
@@ -72,13 +72,13 @@ def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 
 def mix_targets(labels: torch.Tensor, classes: int, mix: Mix) -> torch.Tensor:
-    """`labels [B] int64` as `[B, classes] float32`: each image's share of its class and its partner's."""
+    """`labels [B] int64` as `[B, classes] float32`: each image's shares of its own and its partner's class."""
     targets = shares_of(labels, classes)
     return torch.lerp(_partners(targets, mix), targets, mix.share)
 
 
 def shares_of(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """`labels [B] int64` as `[B, classes] float32`, 1 for its class: torch's one_hot, which looks at the values."""
+    """`labels [B] int64` as `[B, classes] float32`, 1 for its class; torch's one_hot would read the values."""
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 
 

@@ -1,11 +1,11 @@
-"""Which sample comes when: a pure function of (seed, epoch, position), the same on every machine and world size.
+"""The order of samples: a pure function of (seed, epoch, position), the same on every machine and world size.
 
-A run is one long stream of samples: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes the
-positions [s·B, (s+1)·B) of it, where B is the global batch. So every batch is full, each sample is seen exactly once
-an epoch, epochs may end inside a batch, and where a run stands is one number: its step.
+A run is one long stream of samples: the permutation of epoch 0, then that of epoch 1, and so on. Step s takes its
+positions [s·B, (s+1)·B), where B is the global batch. So every batch is full, each sample is seen exactly once an
+epoch, epochs may end inside a batch, and a run's position is a single number: its step.
 
-The generator is splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), written out
-here because no library promises the same numbers in its next release.
+The generator is splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), implemented
+here because no library guarantees the same numbers in its next release.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 ORDER, AUGMENT, SUBSTITUTE, SPLIT, OPERATIONS, JITTER, ERASE, MIX = 1, 2, 3, 4, 5, 6, 7, 8
 DEVICE = 16
-"""What a hash is for, so that no two uses share their random numbers."""
+"""The purpose of a hash, so that no two uses share random numbers."""
 
 
 class Samples(NamedTuple):
-    """N samples as they come in the stream; what chance decides for one of them follows from these three numbers."""
+    """N samples in stream order; a sample's random draws follow from these three numbers."""
 
     epoch: np.ndarray
     """`[N] int64`."""
     sample: np.ndarray
     """`[N] int64`: numbers in the index."""
     repetition: np.ndarray
-    """`[N] int64`: how often the sample came before in this epoch; all 0 without repeated augmentation."""
+    """`[N] int64`: how often the sample came before in this epoch; 0 without repeated augmentation."""
 
     def only(self, which: slice | np.ndarray) -> Samples:
-        """Those of them that `which` selects."""
+        """The samples that `which` selects."""
         return Samples(self.epoch[which], self.sample[which], self.repetition[which])
 
 
@@ -49,7 +49,7 @@ def splitmix64(x: _Bits) -> _Bits:
 
 
 def key(seed: int, *words: int) -> int:
-    """One 64-bit number from a seed and some words, all bits of all of them counting."""
+    """One 64-bit number from all bits of a seed and some words."""
     state = seed & _MASK
     for word in words:
         state = splitmix64((state + _GAMMA) & _MASK) ^ (word & _MASK)
@@ -63,7 +63,7 @@ def hashes(seed: int, use: int, epoch: int, index: np.ndarray, repetition: int =
 
 
 def uniforms(seed: int, use: int, samples: Samples, draws: int) -> np.ndarray:
-    """`draws` numbers in [0, 1) for each sample, `[draws, N] float64`: draw j does not depend on how many there are."""
+    """`draws` numbers in [0, 1) for each sample, `[draws, N] float64`; draw j does not depend on `draws`."""
     base = np.empty(len(samples.sample), np.uint64)
     for epoch, repetition in {*zip(samples.epoch.tolist(), samples.repetition.tolist(), strict=True)}:
         here = (samples.epoch == epoch) & (samples.repetition == repetition)
@@ -73,7 +73,7 @@ def uniforms(seed: int, use: int, samples: Samples, draws: int) -> np.ndarray:
 
 
 def sequence(seed: int, *words: int) -> Iterator[float]:
-    """Numbers in [0, 1) without end, the same ones for the same seed and words."""
+    """An endless sequence of numbers in [0, 1), determined by the seed and the words."""
     state = key(seed, *words)
     while True:
         state = (state + _GAMMA) & _MASK
@@ -106,9 +106,9 @@ def stream(seed: int, count: int, start: int, stop: int, repetitions: int = 1) -
 def step_samples(seed: int, count: int, step: int, global_batch: int, part: slice, repetitions: int = 1) -> Samples:
     """The samples of a step's global batch that lie in `part` of it.
 
-    With repeated augmentation all first repetitions come before all second ones, and so on. So the views of a sample
-    meet in one micro-batch as little as can be, as the sources' samplers deal them out over the ranks, and mixing
-    does not pair a sample with itself.
+    With repeated augmentation all first repetitions come before all second ones, and so on: the views of a sample
+    rarely meet in one micro-batch, as with the original samplers, which spread them over the ranks, and mixing does
+    not pair a sample with itself.
     """
     start = step * global_batch
     if repetitions == 1:
@@ -118,10 +118,10 @@ def step_samples(seed: int, count: int, step: int, global_batch: int, part: slic
 
 
 def total_steps(epochs: int, count: int, global_batch: int) -> int:
-    """Steps in a run: only the last, incomplete batch of the whole run is left out."""
+    """Steps in a run; only the last, incomplete batch of the whole run is dropped."""
     return epochs * count // global_batch
 
 
 def epoch_end(epoch: int, count: int, global_batch: int) -> int:
-    """The number of steps after which `epoch` (from 0) has been seen whole."""
+    """The number of steps after which `epoch` (from 0) is complete."""
     return -(-(epoch + 1) * count // global_batch)

@@ -1,8 +1,8 @@
-"""Which operations a sample gets, as pure functions of (seed, epoch, sample, repetition): TrivialAugment, RandAugment,
+"""Augmentation policies as pure functions of (seed, epoch, sample, repetition): TrivialAugment, RandAugment,
 AutoAugment, colour jitter.
 
 The distributions are torchvision's (TrivialAugmentWide, AutoAugment, ColorJitter of torchvision.transforms.v2) and
-timm's (RandAugment of timm.data.auto_augment); what an operation does is in `resnetctl.data.images.operations`.
+timm's (RandAugment of timm.data.auto_augment); the operations are in `resnetctl.data.images.operations`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from resnetctl.data.images.operations import Color, Operation
 from resnetctl.recipe import DataRecipe
 
 Chosen = tuple[Operation, ...]
-"""What one sample gets, in the order of application."""
+"""One sample's operations, in order of application."""
 
 
 def draw_operations(data: DataRecipe, seed: int, samples: Samples, size: int) -> list[Chosen]:
-    """What the recipe's `augment`, and after it `color_jitter`, choose for each sample of `size` × `size` pixels."""
+    """The operations of the recipe's `augment`, then `color_jitter`, for each sample of `size` × `size` pixels."""
     match data.augment:
         case "trivial-augment-wide":
             chosen = trivial_augment(seed, samples, data.interpolation)
@@ -37,7 +37,7 @@ def draw_operations(data: DataRecipe, seed: int, samples: Samples, size: int) ->
 
 
 def fill_color(data: DataRecipe) -> Color:
-    """What shows beyond a moved picture's border: black, as in torchvision; with RandAugment the mean, as in timm."""
+    """The colour beyond a moved image's border: black, as in torchvision; with RandAugment the mean, as in timm."""
     if data.augment != "rand-augment":
         return 0, 0, 0
     red, green, blue = (round(255 * x) for x in data.mean)
@@ -52,7 +52,7 @@ def trivial_augment(seed: int, samples: Samples, interpolation: str) -> list[Cho
 
 
 def auto_augment(seed: int, samples: Samples, interpolation: str) -> list[Chosen]:
-    """One of the 25 pairs of operations that were found for ImageNet (Cubuk et al. 2018, arXiv:1805.09501)."""
+    """One of the 25 pairs of operations found for ImageNet (Cubuk et al. 2018, arXiv:1805.09501)."""
     chosen = []
     for pair, *numbers in uniforms(seed, OPERATIONS, samples, 5).T.tolist():
         found: Chosen = ()
@@ -68,9 +68,9 @@ def auto_augment(seed: int, samples: Samples, interpolation: str) -> list[Chosen
 def rand_augment(
     seed: int, samples: Samples, magnitude: float, std: float, size: int, interpolation: str
 ) -> list[Chosen]:
-    """Twice one of 15 operations, each time with probability 0.5 (Cubuk et al. 2019, arXiv:1909.13719).
+    """Two draws from 15 operations, each applied with probability 0.5 (Cubuk et al. 2019, arXiv:1909.13719).
 
-    timm's form `rand-m{magnitude}-mstd{std}-inc1`: the strength is normally distributed and cut to [0, 10].
+    timm's form `rand-m{magnitude}-mstd{std}-inc1`: the strength is normally distributed and clipped to [0, 10].
     Translations are shares of `size` pixels.
     """
     strength = NormalDist(magnitude, std) if std else None
@@ -90,7 +90,7 @@ def rand_augment(
 def color_jitter(seed: int, samples: Samples, strength: tuple[float, float, float, float]) -> list[Chosen]:
     """Brightness, contrast, saturation and hue in random order, each by a factor uniform in 1 ± its strength.
 
-    The hue is turned by a share of the colour circle uniform in ± its strength instead.
+    The hue is rotated by a fraction of the colour circle uniform in ± its strength.
     """
     chosen = []
     for numbers in uniforms(seed, JITTER, samples, 8).T.tolist():
@@ -112,12 +112,12 @@ _SIGNED = ("shear-x", "shear-y", "translate-x", "translate-y", "rotate", *_FACTO
 
 
 def _levels(start: float, end: float, count: int) -> list[float]:
-    """By torch, as in torchvision: a translation at level 15 of 31 is 15.999999 pixels, which are cut to 15."""
+    """By torch, as in torchvision: a translation at level 15 of 31 is 15.999999 pixels, truncated to 15."""
     return torch.linspace(start, end, count).tolist()
 
 
 def _strengths(count: int, *, shear: float, rotate: float, factor: float, bits: int) -> dict[str, list[float]]:
-    """Each operation's strengths, `count` of them from the weakest to the strongest; none where it has none."""
+    """Each operation's strengths, `count` of them from weakest to strongest; empty if it takes none."""
     return {
         "shear-x": _levels(0.0, shear, count),
         "shear-y": _levels(0.0, shear, count),
@@ -206,7 +206,7 @@ _RAND = (
 
 
 def _timm(name: str, m: float, sign: int, size: int) -> float:
-    """The argument of an operation at strength `m` from 0 to 10, where a stronger one always changes more."""
+    """The argument of an operation at strength `m` from 0 to 10; a higher strength always changes more."""
     share = m / 10.0
     if name == "rotate":
         return sign * share * 30.0

@@ -1,7 +1,7 @@
-"""Training batches: item number in, uint8 pictures and labels out.
+"""Training batches: item number in, uint8 images and labels out.
 
-An item is one micro-batch of one step on one rank, and what it holds follows from its number alone. The number of
-workers, who fetches what, and where a run was resumed can therefore change nothing in it.
+An item is one micro-batch of one step on one rank, and its content follows from its number alone. Therefore it depends
+neither on the number of workers, nor on which one fetches it, nor on where a run was resumed.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from resnetctl.data.index import Index, open_unchanged
 from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe, Recipe, TrainRecipe
 
-_SUBSTITUTES = 16  # unreadable in a row before giving up
+_SUBSTITUTES = 16  # unreadable images in a row before giving up
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainView:
-    """How training looks at a data set; picklable, so that it reaches spawned workers too."""
+    """How training reads a data set; picklable for spawned workers."""
 
     index: Path
     data: DataRecipe
     train: TrainRecipe
     micro_batch: int
-    """Samples of one forward pass on one rank; divides the rank's share of the global batch."""
+    """Samples in one forward pass on one rank; divides the rank's share of the global batch."""
     decoder: str = "auto"
-    """What `choose_decoder` chose."""
+    """As `choose_decoder` returns it."""
     rank: int = 0
     world_size: int = 1
     fingerprint: str | None = None
-    """Of the index that the run began with; None: take it as it is."""
+    """The expected fingerprint of the index; None: not checked."""
 
     def __post_init__(self) -> None:
         assert self.train.global_batch % self.world_size == 0
@@ -52,12 +52,12 @@ class TrainView:
 
     @property
     def share(self) -> int:
-        """Samples of a step on this rank."""
+        """Samples in a step on this rank."""
         return self.train.global_batch // self.world_size
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches of a step on this rank."""
+        """Micro-batches in a step on this rank."""
         return self.share // self.micro_batch
 
 
@@ -93,7 +93,7 @@ class TrainBatches(Dataset[Batch]):
         return self._index
 
     def samples(self, item: int) -> Samples:
-        """What a micro-batch holds."""
+        """The samples of a micro-batch."""
         view = self.view
         step, micro = divmod(item, view.micro_batches)
         start = view.rank * view.share + micro * view.micro_batch
@@ -131,7 +131,7 @@ class TrainBatches(Dataset[Batch]):
     def _crop(
         self, samples: Samples, draws: Draws, n: int, size: int, unreadable: list[int]
     ) -> tuple[torch.Tensor, int]:
-        """Sample `n` of a batch: (`[3, size, size] uint8`, whose picture it is)."""
+        """Sample `n` of a batch: (`[3, size, size] uint8`, the sample actually read)."""
         sample, box, flip = int(samples.sample[n]), draws.box[n], draws.flip[n]
         pixels, used, cut = self._readable(int(samples.epoch[n]), sample, box, unreadable)
         if not cut:
@@ -149,7 +149,7 @@ class TrainBatches(Dataset[Batch]):
         return draw(
             self.view.train.seed,
             samples,
-            np.maximum(height, 1),  # 0 is unknown: drawn anew once the picture is decoded
+            np.maximum(height, 1),  # 0 is unknown: drawn again once the image is decoded
             np.maximum(width, 1),
             scale=data.crop_scale,
             ratio=data.crop_ratio,
@@ -159,9 +159,9 @@ class TrainBatches(Dataset[Batch]):
     def _readable(
         self, epoch: int, sample: int, box: np.ndarray, unreadable: list[int]
     ) -> tuple[torch.Tensor, int, bool]:
-        """(pixels, whose they are, whether they are `box` alone): of `sample`, or where it cannot be read of another.
+        """(pixels, the sample they belong to, whether they are only `box`) for `sample`, or a substitute if unreadable.
 
-        Which one takes its place follows from the sample's number and the epoch.
+        The substitute follows from the sample's number and the epoch.
         """
         used = sample
         for attempt in range(_SUBSTITUTES):
@@ -178,6 +178,6 @@ class TrainBatches(Dataset[Batch]):
                 last = error
             used = key(self.view.train.seed, SUBSTITUTE, epoch, sample, attempt) % len(self.index)
         raise DataError(
-            f"{_SUBSTITUTES} images in a row cannot be read, the last one because: {last.message}",
+            f"{_SUBSTITUTES} images in a row cannot be read; the last one: {last.message}",
             hint="resnetctl verify lists what is wrong with the data set",
         )

@@ -1,7 +1,7 @@
-"""The classic tree: every image a file, `train/<class>/<file>` and `val/<class>/<file>`.
+"""The classic tree, one file per image: `train/<class>/<file>` and `val/<class>/<file>`.
 
-Paths are built from the index's names, checked, and opened step by step without following links: nothing is written
-outside the data root. A file appears whole or not at all, so that a killed extraction goes on where it stopped.
+Paths are built from the index's names, checked, and opened folder by folder without following links: nothing is
+written outside the data root. Files appear whole or not at all, so a killed extraction continues where it stopped.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class _Job:
 
 
 def extract(data_root: Path, indexes: Mapping[str, Path], workers: int, progress: Progress) -> None:
-    """Write every image of `indexes` (split to index file) below `data_root`; those that are there are left.
+    """Write every image of `indexes` (split to index file) below `data_root`, unless it is there already.
 
-    Raises DataError where an image cannot be read, or where something else has its name; the caller holds the lock.
+    Raises DataError if an image cannot be read or something else has its name; the caller holds the lock.
     """
     jobs, total = [], 0
     for split, path in indexes.items():
         index = Index(path)
         total += int(index.size.sum())
-        for name in index.info.classes:  # those without an image too: a label is the place among all
+        for name in index.info.classes:  # including empty ones: a label is the position among all
             with _folder(data_root, parts_of(f"{split}/{name}")):
                 pass
         jobs += [
@@ -69,7 +69,7 @@ def _write_files(job: _Job) -> None:
 
 
 def write_file(root: Path, relative: str, index: Index, i: int, size: int) -> None:
-    """Sample i to `root`/`relative`, unless a file of its size is there already."""
+    """Write sample i to `root`/`relative`, unless a file of its size is there already."""
     *folders, name = parts_of(relative)
     with _folder(root, folders) as fd:
         if not _is_there(name, fd, size, root / relative):
@@ -78,7 +78,7 @@ def write_file(root: Path, relative: str, index: Index, i: int, size: int) -> No
 
 @contextlib.contextmanager
 def _folder(root: Path, folders: list[str]) -> Iterator[int]:
-    """A descriptor of the folder that many steps below `root`, made where it is not there."""
+    """A descriptor of the folder at the path `folders` below `root`, created if missing."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
@@ -93,7 +93,7 @@ def _folder(root: Path, folders: list[str]) -> Iterator[int]:
 
 
 def parts_of(relative: str) -> list[str]:
-    """The steps of a path inside a data root. Raises DataError where one of them would lead elsewhere."""
+    """The parts of a path inside a data root. Raises DataError if one of them would lead elsewhere."""
     parts = relative.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise DataError(f"{printable(relative)} is not a safe file name")

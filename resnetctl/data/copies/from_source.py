@@ -25,23 +25,23 @@ _WORK_FOLDER = ".copying"
 
 @dataclass(frozen=True, kw_only=True)
 class Copying:
-    """What to make of the images, where they are not to be used where they lie."""
+    """How to copy the images, if they are not to be read in place."""
 
     packing: Packing | None = None
-    """Pack them into shards, in this way."""
+    """Pack them into shards this way."""
     extract: bool = False
     """Unpack them into class folders."""
     workers: int = 0
-    """Processes; 0: none besides this one."""
+    """Number of processes; 0: only this one."""
 
 
 def absolute(path: Path) -> Path:
-    """`path` from the root on."""
+    """`path` as an absolute path."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
 
 
 def pack_pieces(data_root: Path, source: Source, copying: Copying, progress: Progress) -> tuple[Source, str, Copying]:
-    """Copy into shards what cannot be read in place; then it is a source of shards."""
+    """Copy a source that cannot be read in place into shards, which become the source."""
     packing = copying.packing or Packing()
     if not packing.re_encodes:
         check_room(data_root, _bytes_left(data_root, source))
@@ -64,7 +64,7 @@ def copy(
     copying: Copying,
     progress: Progress,
 ) -> tuple[Source, str]:
-    """Pack or unpack all samples into `data_root`; the source that they are now, and its kind."""
+    """Pack or unpack all samples into `data_root`; returns the resulting source and its kind."""
     folder = data_root / _WORK_FOLDER
     folder.mkdir(exist_ok=True)
     sweep_temporary_files(folder)
@@ -97,7 +97,7 @@ def _packed(
     progress: Progress,
 ) -> Source:
     if kind == "shards":
-        raise UsageError("these are packed shards already", hint="give the images that they were made of as SOURCE")
+        raise UsageError("these are packed shards already", hint="give the images they were made from as SOURCE")
     pieces: dict[str, Sequence[Piece]] = {
         split: pieces_of(index, packing.shard_size) for split, index in indexes.items()
     }
@@ -131,13 +131,13 @@ def _extracted(
 
 
 def remove_leftovers(data_root: Path) -> None:
-    """Remove the indexes that a copy is made by; also those of one that was killed, under the data root's lock."""
+    """Remove a copy's temporary indexes, including those of a killed one, under the data root's lock."""
     folder = data_root / _WORK_FOLDER
     if folder.is_dir() and not folder.is_symlink():
         for split in SPLITS:
             index_path(folder, split).unlink(missing_ok=True)
         sweep_temporary_files(folder)
-        with contextlib.suppress(OSError):  # something that is not ours lies in it
+        with contextlib.suppress(OSError):  # it holds files that are not ours
             folder.rmdir()
 
 

@@ -1,7 +1,7 @@
-"""Packed shards: tars of `<key>.jpg` and `<key>.cls`, which `webdataset` and DALI read as well as our own index.
+"""Packed shards: tars of `<key>.jpg` and `<key>.cls`, which `webdataset`, DALI and our own index can read.
 
-Each shard is made by one process: the tar, then its `.sha256`, last its index, which says that the shard is whole. So
-packing can be killed at any moment and goes on with the shards that are not there. `pack.json` says what they all are.
+One process writes a shard: the tar, its `.sha256`, and last its index, which marks the shard complete. So packing can
+be killed at any moment and continues with the missing shards. `pack.json` describes all of them.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ class Packing:
     """How images are packed."""
 
     max_side: int | None = None
-    """Longest side in pixels: larger images are shrunk to it. None with `quality` None: the original bytes."""
+    """Longest side in pixels: larger images are shrunk to it. Both this and `quality` None: the original bytes."""
     quality: int | None = None
     """JPEG quality of re-encoded images."""
     shard_size: int = 5000
-    """Images of a shard."""
+    """Images per shard."""
 
     @property
     def re_encodes(self) -> bool:
-        """Whether images are decoded and encoded anew, as baseline JPEGs."""
+        """Whether images are re-encoded, as baseline JPEGs."""
         return self.max_side is not None or self.quality is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexPiece:
-    """The samples `start` to `stop` of an index, in the order that packing gives them."""
+    """The samples `start` to `stop` of an index, in packing order."""
 
     index: Path
     count: int
@@ -74,7 +74,7 @@ class IndexPiece:
 
     @property
     def origin(self) -> str:
-        """The index and the place in it."""
+        """The index's fingerprint and the range in it."""
         return f"{self.fingerprint} {self.start}-{self.stop}"
 
     def samples(self) -> Iterator[Sample]:
@@ -85,7 +85,7 @@ class IndexPiece:
 
 
 def _order(split: str, count: int) -> np.ndarray:
-    """Train images are mixed, since readers of shards shuffle only nearby ones; val keeps its order."""
+    """Train images are shuffled, since readers of shards shuffle only nearby ones; val keeps its order."""
     return permutation(0, 0, count) if split == "train" else np.arange(count)
 
 
@@ -123,10 +123,10 @@ def pack(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the shards of all splits of `source` into `data_root`/shards, or those that are not there yet.
+    """Write the missing shards of all splits of `source` into `data_root`/shards.
 
-    Raises DataError where the folder holds shards of other images or made in another way, and where an image cannot be
-    read; the caller holds the data root's lock.
+    Raises DataError if the folder holds shards of other images or made in another way, or if an image cannot be read;
+    the caller holds the data root's lock.
     """
     folder = data_root / FOLDER
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -164,7 +164,7 @@ def pack(
 
 
 def _agree(folder: Path, content: PackFile) -> None:
-    """Write `pack.json`, or see that the one that is there says the same."""
+    """Write `pack.json`, or check that the existing one says the same."""
     path = folder / PACK_FILE
     if path.exists():
         if read_pack_file(folder) != content:
@@ -214,7 +214,7 @@ def _padded(count: int) -> int:
 
 
 def _add(write: Callable[[bytes], None], name: str, data: bytes, at: int) -> int:
-    """Append a regular file; where the next header begins. The same images give the same bytes: no time, no owner."""
+    """Append a file without time or owner, so that shards are reproducible; returns the next header's offset."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     header = info.tobuf(tarfile.USTAR_FORMAT)
@@ -227,7 +227,7 @@ def _suffix(data: bytes) -> str:
 
 
 def re_encode(data: bytes, *, max_side: int | None, quality: int | None) -> bytes:
-    """`data` as a baseline JPEG whose longer side has at most `max_side` pixels; unreadable ones stay as they are."""
+    """`data` as a baseline JPEG whose longer side has at most `max_side` pixels; unreadable images stay as they are."""
     from PIL import Image
 
     from resnetctl.data.images.pillow import open_image, rgb
@@ -237,22 +237,22 @@ def re_encode(data: bytes, *, max_side: int | None, quality: int | None) -> byte
         size, longer = image.size, max(image.size)
         if max_side is not None and longer > max_side:
             size = (max(1, round(image.width * max_side / longer)), max(1, round(image.height * max_side / longer)))
-            image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG can be decoded at a half, a quarter, an eighth
+            image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
         picture = Image.fromarray(rgb(image))
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=90 if quality is None else quality)
         return file.getvalue()
-    except Exception:  # Pillow raises nearly anything for damaged bytes; verify says what is wrong with the image
+    except Exception:  # Pillow raises nearly anything for damaged bytes; verify reports what is wrong
         return data
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raise ResnetctlError where the disk of `folder` has less than `needed` bytes free."""
+    """Raise ResnetctlError if the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ResnetctlError(
-            f"that needs {needed / 1e9:.1f} GB in {printable(folder)}, where {free / 1e9:.1f} GB are free",
+            f"that needs {needed / 1e9:.1f} GB in {printable(folder)}; {free / 1e9:.1f} GB are free",
             hint="free some space, or choose a data root on another disk with --data",
         )

@@ -1,4 +1,4 @@
-"""The facts of ImageNet's 1,000-class set, ILSVRC2012: archives, counts, classes, and images of known label.
+"""Facts about ImageNet's 1,000 classes, ILSVRC2012: archives, counts, classes and val labels.
 
 Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575; <https://image-net.org>.
 """
@@ -16,12 +16,12 @@ from resnetctl.errors import printable, some
 
 NAME = "imagenet-1k"
 CLASSES = 1000
-TRAIN_IMAGES, FEWEST_TRAIN, MOST_TRAIN = 1_281_167, 732, 1300  # in all, and of a class
+TRAIN_IMAGES, FEWEST_TRAIN, MOST_TRAIN = 1_281_167, 732, 1300  # in total, and per class
 VAL_IMAGES, VAL_PER_CLASS = 50_000, 50
 
 
 class Archive(NamedTuple):
-    """A file that image-net.org serves. `size` in bytes, or None where only the md5 is known for certain."""
+    """A file that image-net.org serves. `size` in bytes, or None if only the md5 is known for certain."""
 
     name: str
     size: int | None
@@ -38,12 +38,12 @@ TRAIN_FILE = re.compile(r"(n\d{8})_\d+\.JPEG")
 VAL_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 ANCHORS = {1: 65, 2: 970, 3: 230, 4: 809, 5: 516, 6: 57, 7: 334, 8: 415, 9: 674, 10: 332}
-"""Number of a val image to its label: known answers, to notice labels in another order."""
+"""Val image number to label: known answers that reveal labels in another order."""
 ANCHOR_IDS = {1: 490, 2: 361, 3: 171, 4: 822, 5: 297, 6: 482, 7: 13, 8: 704, 9: 599, 10: 164}
-"""The same images' ids in the devkit's ground truth, which are no labels."""
+"""The same images' ids in the devkit's ground truth, which are not labels."""
 
 HOW_TO_GET = """\
-to start at once with 2,500 real images that come along:
+to start at once with 2,500 real images that come with resnetctl:
     resnetctl prepare --source sample
 to train on ImageNet, get it (it has no anonymous download) and put the files into the data root:
     https://image-net.org/download         registered users: ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar
@@ -72,28 +72,28 @@ def wnids() -> tuple[str, ...]:
 def val_labels() -> np.ndarray:
     """Label of each of the 50,000 val images, `[50000] int64`, in the order of their numbers.
 
-    The file beside this one holds them as 10 bits each, the highest first. They are those of `validation_labels.txt` in
-    TensorFlow Datasets 4.9.10 (Apache-2.0), with which the 48,868 in ImageNet-X 0.0.7 agree.
+    The file beside this one holds them as 10 bits each, the highest first. They come from `validation_labels.txt` in
+    TensorFlow Datasets 4.9.10 (Apache-2.0), and the 48,868 in ImageNet-X 0.0.7 agree with them.
     """
     packed = np.frombuffer((Path(__file__).parent / "val_labels.bin").read_bytes(), np.uint8)
     return np.unpackbits(packed).reshape(-1, 10).astype(np.int64) @ (1 << np.arange(9, -1, -1))
 
 
 def names_of(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What people call these classes: the name of a wnid of ImageNet, else the class itself."""
+    """Readable names: that of an ImageNet wnid, else the class itself."""
     return tuple(_table().get(c, c) for c in classes)
 
 
 def meant_to_be_imagenet(classes: tuple[str, ...]) -> bool:
-    """Whether these classes are ImageNet's, or so nearly that some must have been lost.
+    """Whether these classes are ImageNet's, possibly with some missing.
 
-    Well-known parts of it (Imagenette, ImageNet-100) have a tenth of the classes at most.
+    Well-known subsets (Imagenette, ImageNet-100) have at most a tenth of the classes.
     """
     return len(classes) >= 0.9 * CLASSES and len(set(classes) & _table().keys()) >= 0.9 * CLASSES
 
 
 def differences(split: str, classes: tuple[str, ...], counts: np.ndarray) -> list[str]:
-    """Where a split with `counts [C]` images of each of `classes` differs from the published data set, in words."""
+    """How a split with `counts [C]` images of `classes` differs from the published data set, as messages."""
     found = []
     missing = sorted(_table().keys() - set(classes))
     extra = [printable(c) for c in classes if c not in _table()]

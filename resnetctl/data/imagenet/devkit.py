@@ -1,4 +1,4 @@
-"""What ImageNet's devkit says: the classes, how many train images each has, and the labels of the val images."""
+"""Reads ImageNet's devkit: the classes, their numbers of train images, and the labels of the val images."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Devkit:
 
     wnids: tuple[str, ...]
     names: tuple[str, ...]
-    """The first of each class's words, such as `tench`."""
+    """Each class's first word, such as `tench`."""
     train_counts: tuple[int, ...] | None
-    """How many train images each class should have; None where the devkit does not say."""
+    """Expected train images per class; None if the devkit does not say."""
     val_labels: np.ndarray
     """Label of each val image, `[N] int64`, in the order of their numbers."""
 
 
 def read_devkit(path: Path) -> Devkit:
-    """Read the devkit's `.tar.gz`. Raises DataError where it is damaged or contradicts itself."""
+    """Read the devkit's `.tar.gz`. Raises DataError if it is damaged or contradicts itself."""
     files = _unpack(path)
     try:
         synsets = matlab.read_struct(files[_META], "synsets")
@@ -47,7 +47,7 @@ def read_devkit(path: Path) -> Devkit:
     wnids = tuple(wnid for _, wnid, _, _ in leaves)
     ids = [number for number, _, _, _ in leaves]
     if not leaves or len(set(wnids)) < len(wnids) or len(set(ids)) < len(ids):
-        raise _damaged(path, "no classes, or one of them twice")
+        raise _damaged(path, "no classes, or a duplicate one")
     label_of_id = {number: label for label, number in enumerate(ids)}
     unknown = sorted(set(truth) - label_of_id.keys())
     if unknown or not truth:
@@ -74,7 +74,7 @@ def _leaf(synset: dict[str, Any]) -> tuple[int, str, str, int]:
 
 
 def _unpack(path: Path) -> dict[str, bytes]:
-    """The two files that matter, by the end of their names."""
+    """The two files needed, by the end of their names."""
     try:
         with gzip.open(path) as packed:
             data = packed.read(_MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Where the labels of ImageNet's val images come from, since their file names do not tell."""
+"""Sources of labels for ImageNet's val images, whose file names do not tell them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnetctl.errors import DataError, cannot_read, printable
 
 SOLUTION = "LOC_val_solution.csv"
 SYNSETS = "LOC_synset_mapping.txt"
-MAX_TEXT_BYTES = 256 << 20  # the real solution has 4 MB, that of train 31 MB
+MAX_TEXT_BYTES = 256 << 20  # the real val solution has 4 MB, the train one 31 MB
 TABLE_NOTE = (
     "the val labels are those of resnetctl's own table (from TensorFlow Datasets): "
     "neither the devkit nor " + SOLUTION + " was found"
@@ -28,25 +28,25 @@ class ValLabels:
     """The class of each val image."""
 
     wnids: Mapping[str, str]
-    """File name without its suffix, such as `ILSVRC2012_val_00000001`, to wnid."""
+    """File name without suffix, such as `ILSVRC2012_val_00000001`, to wnid."""
     note: str | None
-    """What the user should know of where they come from."""
+    """A remark on their origin for the user."""
 
     def counts(self, classes: Sequence[str]) -> list[int]:
-        """How many images of each class there should be."""
+        """Expected images per class."""
         position = {wnid: label for label, wnid in enumerate(classes)}
         labels = [position[wnid] for wnid in self.wnids.values() if wnid in position]
         return np.bincount(np.array(labels, np.int64), minlength=len(classes)).tolist()
 
 
 def from_devkit(devkit: Devkit) -> ValLabels:
-    """The devkit's ground truth."""
+    """The labels in the devkit."""
     wnids = {_stem(n): devkit.wnids[label] for n, label in enumerate(devkit.val_labels.tolist(), 1)}
     return ValLabels(wnids=wnids, note=None)
 
 
 def from_table() -> ValLabels:
-    """Our own table."""
+    """The labels in our own table."""
     classes = imagenet.wnids()
     wnids = {_stem(n): classes[label] for n, label in enumerate(imagenet.val_labels().tolist(), 1)}
     return ValLabels(wnids=wnids, note=TABLE_NOTE)
@@ -59,7 +59,7 @@ def _stem(number: int) -> str:
 def from_solution(content: bytes, what: str) -> ValLabels:
     """Kaggle's `ImageId,PredictionString`, where the wnid is the string's first token.
 
-    Raises DataError where it is anything else, or names an image twice.
+    Raises DataError if it has another form or names an image twice.
     """
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
@@ -91,7 +91,7 @@ def beside(folders: Sequence[Path]) -> ValLabels:
 
 
 def classes_beside(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The wnids of Kaggle's synset mapping in the first of `folders` that has it, else ImageNet's 1,000."""
+    """The wnids in Kaggle's synset mapping, from the first of `folders` that has it, else ImageNet's 1,000."""
     for folder in folders:
         if (folder / SYNSETS).is_file():
             return synsets(read_text(folder / SYNSETS), str(folder / SYNSETS))
@@ -102,12 +102,12 @@ def synsets(content: bytes, what: str) -> tuple[str, ...]:
     """The wnids of Kaggle's `LOC_synset_mapping.txt`, sorted; each line is a wnid and its words."""
     wnids = [line.split(" ")[0] for line in content.decode("utf-8", "replace").splitlines()]
     if not wnids or len(set(wnids)) < len(wnids) or not all(map(imagenet.WNID.fullmatch, wnids)):
-        raise _damaged(what, "a line does not begin with a wnid, or a wnid is there twice")
+        raise _damaged(what, "a line does not begin with a wnid, or a wnid appears twice")
     return tuple(sorted(wnids))
 
 
 def read_text(path: Path) -> bytes:
-    """The content of a list of labels. Raises DataError where it cannot be read or is far too long."""
+    """The content of a label list. Raises DataError if it cannot be read or is far too long."""
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise _damaged(str(path), "it is far too long")

@@ -1,6 +1,6 @@
-"""Reads the structs of a MATLAB 5 file, which is how ImageNet's devkit keeps its list of classes.
+"""Reads the structs of a MATLAB 5 file, the format of the class list in ImageNet's devkit.
 
-MathWorks, "MAT-File Format", version 5 (level 5 MAT-files). scipy reads more of it, but is no small thing to install.
+MathWorks, "MAT-File Format", version 5 (level 5 MAT-files). scipy reads more of it, but is a large dependency.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_BYTES = 64 << 20  # of the file, and of what it decompresses to
+MAX_BYTES = 64 << 20  # of the file, compressed and decompressed
 _MAX_DEPTH = 8
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED, _UTF8 = 14, 15, 16
@@ -24,7 +24,7 @@ def read_struct(data: bytes, variable: str) -> list[dict[str, Any]]:
     """The elements of the struct array `variable`, each a dict of its fields.
 
     A field is a str, a flat numpy array of numbers, a list (a cell array), or a list of dicts (a struct).
-    Raises ValueError where the bytes are no such file or have no such struct.
+    Raises ValueError if the bytes are not such a file or have no such struct.
     """
     if len(data) > MAX_BYTES:
         raise ValueError("larger than 64 MiB")
@@ -39,17 +39,17 @@ def read_struct(data: bytes, variable: str) -> list[dict[str, Any]]:
             except zlib.error as error:
                 raise ValueError(f"a compressed part is damaged: {error}") from error
             if not inflate.eof:
-                raise ValueError("a compressed part is cut, or larger than 64 MiB")
+                raise ValueError("a compressed part is truncated, or larger than 64 MiB")
             kind, body = next(_elements(body, order), (0, b""))
         if kind == _MATRIX:
             name, value = _matrix(body, order, 0)
             if name == variable and isinstance(value, list):
                 return value
-    raise ValueError(f"there is no struct called {variable}")
+    raise ValueError(f"no struct called {variable}")
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Type and bytes of each data element; those of up to four bytes may have a short tag."""
+    """Type and bytes of each data element; elements of up to four bytes may have a short tag."""
     pos = 0
     while pos + 8 <= len(data):
         kind, size = struct.unpack_from(order + "II", data, pos)
@@ -61,16 +61,16 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
             begin = pos + 8
             after = begin + size + (0 if kind == _COMPRESSED else -size % 8)
         if begin + size > len(data):
-            raise ValueError("the file is cut")
+            raise ValueError("the file is truncated")
         yield kind, data[begin : begin + size]
         pos = after
 
 
 def _matrix(body: bytes, order: str, depth: int) -> tuple[str, Any]:
-    """Name and value of an array element: flags, dimensions, name, then what its class asks for."""
+    """Name and value of an array element: flags, dimensions, name, then the parts of its class."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
-    if not body:  # an empty array may be nothing but its tag
+    if not body:  # an empty array may consist of its tag alone
         return "", np.empty(0)
     parts = list(_elements(body, order))
     if len(parts) < 3 or len(parts[0][1]) < 8:
@@ -97,10 +97,10 @@ def _struct(parts: list[tuple[int, bytes]], count: int, order: str, depth: int) 
     (width,) = _numbers(parts[0], order).tolist() or (0,)
     blob, values = parts[1][1], parts[2:]
     if width < 1 or len(blob) % width:
-        raise ValueError("field names of no sensible length")
+        raise ValueError("field names of an impossible length")
     fields = [blob[i : i + width].split(b"\0", 1)[0].decode("latin-1") for i in range(0, len(blob), width)]
     if len(values) != count * len(fields):
-        raise ValueError("a struct with another number of values than its dimensions say")
+        raise ValueError("a struct whose number of values does not match its dimensions")
     found = iter(values)
     return [{field: _matrix(_array(next(found)), order, depth + 1)[1] for field in fields} for _ in range(count)]
 

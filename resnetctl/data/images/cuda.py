@@ -1,9 +1,9 @@
-"""JPEGs decoded, cut and resized on a GPU, a whole batch in one call: for machines with few cores for each GPU.
+"""JPEGs decoded, cropped and resized on a GPU, a batch per call: for machines with few CPU cores per GPU.
 
-nvJPEG, as TorchCodec calls it, has an inverse transform and a chroma interpolation of its own: a picture differs from
-the other decoders' by less than 2 of 255 in the mean, the bound of torchvision's own tests. Resizing is in float32
-here and in 16 bits on uint8 elsewhere: at most 1 of 255 more (bicubic: 13 at single points of 300 crops, mean 0.16).
-On a CPU the same function decodes with TorchCodec as elsewhere, and only resizes in float32.
+nvJPEG, called through TorchCodec, has its own inverse transform and chroma interpolation: an image differs from the
+other decoders' by less than 2 of 255 on average, the bound of torchvision's own tests. Resizing is in float32 here and
+in 16 bits on uint8 elsewhere: at most 1 of 255 more (bicubic: 13 at single points of 300 crops, mean 0.16). On a CPU
+the same function decodes with TorchCodec as elsewhere, and only resizes in float32.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def decode_crops(
     interpolation: str,
     device: torch.device,
 ) -> torch.Tensor:
-    """Box (top, left, height, width) of each JPEG, mirrored where `flips` says so: `[K, 3, size, size] uint8`.
+    """Box (top, left, height, width) of each JPEG, mirrored if its flip is set: `[K, 3, size, size] uint8`.
 
     The result is on `device`, channels last. `files` are bytes on the CPU, `[N] uint8`, without an EXIF orientation.
-    Raises DataError where one cannot be read.
+    Raises DataError if one cannot be read.
     """
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -50,12 +50,12 @@ def _decode(files: Sequence[torch.Tensor], device: torch.device) -> list[torch.T
     try:
         pixels: Any = decode_jpeg(list(files), mode="RGB", device=device)
         return list(pixels)
-    except RuntimeError:  # one that it does not take spoils the batch
+    except RuntimeError:  # a single unsupported file fails the whole batch
         pass
     try:
         return [decode(file.numpy().tobytes()).to(device) for file in files]
     except DataError as error:
         raise DataError(
-            f"an image cannot be read, and on the GPU no other takes its place: {error.message}",
-            hint="resnetctl verify finds it and leaves it out; or --set data.decoder=auto",
+            f"an image cannot be read, and decoding on the GPU has no substitutes: {error.message}",
+            hint="resnetctl verify finds and excludes it; or --set data.decoder=auto",
         ) from error

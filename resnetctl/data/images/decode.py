@@ -1,8 +1,8 @@
-"""From an image file's bytes to pixels of the wanted size, all in uint8.
+"""From an image file's bytes to pixels of a given size, all in uint8.
 
-Resizing works on uint8 with antialiasing. Bilinear, it differs from Pillow's by at most 1 of 255; bicubic, by up to 8
-at single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding does not differ: all
-the decoders are built on libjpeg-turbo and use it alike; torchvision's may be 1 of 255 off for CMYK.
+Resizing works on uint8 with antialiasing. Bilinear differs from Pillow's by at most 1 of 255, bicubic by up to 8 at
+single bright points (mean 0.05, measured), since torch's weights have 16 bits. JPEG decoding does not differ: all
+decoders use libjpeg-turbo alike; torchvision's may be 1 of 255 off for CMYK.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from resnetctl.errors import DataError
 def decode(data: bytes, decoder: str = "auto") -> torch.Tensor:
     """An image file as `[3, H, W] uint8` RGB (channels last in memory); gray and CMYK are converted, EXIF ignored.
 
-    `decoder` is that of `choose_decoder`; where it decodes no whole files, the first that loads here does.
-    Raises DataError where it is no image, is cut short, or has more than MAX_PIXELS pixels.
+    `decoder` comes from `choose_decoder`; if it cannot decode whole files, the first one that loads is used.
+    Raises DataError if it is not an image, is truncated, or has more than MAX_PIXELS pixels.
     """
     height, width = image_size(data)
     check_pixels(height, width)
@@ -36,7 +36,7 @@ def _decode_with_pillow(data: bytes) -> torch.Tensor:
         pixels = rgb(open_image(data))
     except DataError:
         raise
-    except UnidentifiedImageError as error:  # its text is the address of our buffer
+    except UnidentifiedImageError as error:  # its message is our buffer's address
         raise DataError("not an image that can be read: " + ("unknown kind" if data else "empty file")) from error
     except Exception as error:  # Pillow raises nearly everything on hostile bytes
         raise DataError(f"not an image that can be read: {error or type(error).__name__}") from error
@@ -47,20 +47,20 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: str) -> 
     """`[3, H, W] uint8` to `[3, height, width] uint8`, antialiased; `interpolation` is bilinear or bicubic."""
     if image.shape[1:] == (height, width):
         return image
-    # a crop counts as channels first, and so would the result: copying that into a batch took half as long as resizing
-    # (the batch dimension is put before the rows: torch recognises channels last by its stride too)
+    # a crop counts as channels first, and so would the result: copying it into a batch took half as long as resizing
+    # (the batch dimension goes first because torch recognises channels last by its stride too)
     batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     return interpolate(batch, (height, width), mode=interpolation, antialias=True, align_corners=False)[0]
 
 
 def centre(image: torch.Tensor, short_side: int, size: int, interpolation: str) -> torch.Tensor:
-    """The shorter side to `short_side`, then the central `size`×`size`: torchvision's evaluation preset, in uint8.
+    """Resize the shorter side to `short_side` and crop the central `size`×`size`: torchvision's evaluation preset.
 
-    A picture smaller than `size` after resizing is padded with black, as torchvision's center_crop does. Raises
-    DataError where the picture is so narrow that it would have more than MAX_PIXELS pixels after resizing.
+    An image smaller than `size` after resizing is padded with black, as in torchvision's center_crop. Raises DataError
+    if the image is so narrow that it would have more than MAX_PIXELS pixels after resizing.
     """
     h, w = image.shape[1:]
-    # torchvision.transforms.functional._compute_resized_output_size: the longer side is cut, not rounded
+    # torchvision.transforms.functional._compute_resized_output_size: the longer side is truncated, not rounded
     new_h, new_w = (short_side, int(short_side * w / h)) if h <= w else (int(short_side * h / w), short_side)
     check_pixels(new_h, new_w)  # a line of 100,000 pixels would grow to 20 GB
     image = resize(image, new_h, new_w, interpolation)

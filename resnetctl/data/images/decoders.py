@@ -1,6 +1,6 @@
-"""The libraries that decode whole images, and which of them a run uses.
+"""The libraries that decode whole images, and the choice of one for a run.
 
-TorchCodec's decoders, or torchvision's, which its release 0.29 deprecates, or Pillow's: the same pixels from each.
+TorchCodec, torchvision (whose decoders its release 0.29 deprecates), or Pillow: each gives the same pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from resnetctl.data.images.unturned import unturned
 from resnetctl.errors import UsageError
 
 WHOLE = ("torchcodec", "torchvision", "pillow")
-"""What decodes whole images, best first."""
+"""Decoders of whole images, best first."""
 _NAMES = {"torchcodec": "TorchCodec", "torchvision": "torchvision", "pillow": "Pillow"}
 WholeDecoder = Callable[[bytes], torch.Tensor | None]
 """An image file to `[3, H, W] uint8` RGB, channels last in memory; None: left to Pillow."""
@@ -35,7 +35,7 @@ def _torchcodec() -> WholeDecoder:
             return None
         try:
             pixels: torch.Tensor = kinds[data[:2]](torch.frombuffer(file, dtype=torch.uint8), mode="RGB")
-        except RuntimeError:  # an unusual file, or a broken one: Pillow knows more kinds and says what is wrong
+        except RuntimeError:  # an unusual or broken file: Pillow supports more formats and says what is wrong
             return None
         return pixels
 
@@ -68,12 +68,12 @@ _LOADERS = {"torchcodec": _torchcodec, "torchvision": _torchvision, "pillow": _p
 
 @cache
 def _load(name: str) -> WholeDecoder | str:
-    """The decoder called `name`, or why it does not load here, in a line."""
+    """The decoder called `name`, or one line on why it does not load here."""
     try:
         return _LOADERS[name]()
-    except Exception as error:  # a library that does not fit torch or the system raises whatever it likes
+    except Exception as error:  # a library incompatible with torch or the system may raise anything
         first: BaseException = error
-        while first.__cause__ is not None:  # the missing shared library
+        while first.__cause__ is not None:  # names the missing shared library
             first = first.__cause__
         return (str(first).strip() or type(first).__name__).splitlines()[0]
 
@@ -95,7 +95,7 @@ def whole_decoder(name: str) -> WholeDecoder:
 def choose_decoder(wanted: str) -> str:
     """The decoder for `data.decoder`: `auto` is nvimgcodec where it is installed, else the first of WHOLE that loads.
 
-    Raises UsageError where one is wanted by name and cannot be had here.
+    Raises UsageError if one is requested by name and not available.
     """
     if wanted == "auto":
         return first_whole() if nvimgcodec.why_not() else "nvimgcodec"
@@ -104,24 +104,24 @@ def choose_decoder(wanted: str) -> str:
         loaded = _load("torchcodec" if wanted == "cuda" else wanted)
         why_not, hint = loaded if isinstance(loaded, str) else None, "--set data.decoder=auto"
         if wanted == "cuda" and not torch.cuda.is_available():
-            why_not = "there is no CUDA device"
+            why_not = "no CUDA device"
     if why_not:
         raise UsageError(f"data.decoder is {wanted}, which cannot be used here: {why_not}", hint=hint)
     return wanted
 
 
 def with_version(decoder: str) -> str:
-    """`decoder` and its version, "torchcodec 0.17.0": what the bits of a result may depend on."""
+    """`decoder` and its version, "torchcodec 0.17.0": on which the bits of a result may depend."""
     if decoder == "nvimgcodec":
         return f"{decoder} {nvimgcodec.version()}"
     return f"{decoder} {version('torchcodec' if decoder == 'cuda' else decoder)}"
 
 
 def decoder_notes(wanted: str) -> list[str]:
-    """What to tell once of the decoders that `data.decoder` = `wanted` would have taken, and that are not used."""
+    """Notices, given once, of preferred decoders that `data.decoder` = `wanted` could not use."""
     notes = []
     if wanted == "auto" and nvimgcodec.is_installed() and (why_not := nvimgcodec.why_not()):
-        notes.append(f"nvImageCodec is left aside: {why_not}")
+        notes.append(f"nvImageCodec is not used: {why_not}")
     best, used = WHOLE[0], first_whole()
     if wanted in ("auto", "nvimgcodec") and used != best:
         notes.append(

@@ -1,8 +1,8 @@
 """Height and width of an image from the first bytes of its file.
 
-They are those of the stored pixels: an EXIF orientation does not turn them, as no decoder used here does. JPEG's are
-read by hand (ITU-T T.81, B.1 and B.2): 1 µs, where Pillow takes 14, for each of 1.28 million images. PNG, GIF, BMP,
-WebP and PNM are Pillow's; other formats are unknown.
+They describe the stored pixels, ignoring EXIF orientation, as all decoders used here do. JPEG headers are parsed by
+hand (ITU-T T.81, B.1 and B.2): 1 µs instead of Pillow's 14, for each of 1.28 million images. Pillow reads PNG, GIF,
+BMP, WebP and PNM; other formats are unknown.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.archives.reader import Reader
 
 UNKNOWN = (0, 0)
-MAX_PIXELS = (1 << 30) // 12  # 89 megapixels, where Pillow warns of a bomb; the largest of ImageNet has 36
+MAX_PIXELS = (1 << 30) // 12  # 89 megapixels, above which Pillow warns of a bomb; ImageNet's largest has 36
 
 _MAX_SEGMENTS = 256
-_MORE_BYTES = 1 << 16  # a JPEG segment is no longer than that
+_MORE_BYTES = 1 << 16  # the longest JPEG segment
 _STARTS = (b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"P")
 _BY_PILLOW = ("PNG", "GIF", "BMP", "WEBP", "PPM")
 # start-of-frame markers: C0 to CF without DHT (C4), JPG (C8) and DAC (CC)
@@ -25,14 +25,14 @@ _IS_FRAME = [0xC0 <= m <= 0xCF and m not in (0xC4, 0xC8, 0xCC) for m in range(25
 
 
 def ends_in_zeros(data: bytes) -> bool:
-    """Whether the last part of a JPEG is zeros, as after a broken download; decoders take that without a word."""
+    """Whether the end of a JPEG is zeros, as after a broken download; decoders accept that silently."""
     return data[:2] == b"\xff\xd8" and data.endswith(bytes(16)) and not data.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def image_size(head: bytes, read: Reader | None = None) -> tuple[int, int]:
-    """(height, width) in pixels, from the first bytes of an image file, or (0, 0) where they do not tell.
+    """(height, width) in pixels, from the first bytes of an image file, or (0, 0) if unknown.
 
-    `read` fetches more where the header is longer than `head`, of a WebP all. Nothing is raised for damaged bytes.
+    `read` fetches more if the header is longer than `head` (for WebP, the whole file). Damaged bytes raise nothing.
     """
     if head[:2] == b"\xff\xd8":
         return _jpeg(head, read)
@@ -63,7 +63,7 @@ def _jpeg(data: bytes, read: Reader | None) -> tuple[int, int]:
             return (height, width) if height and width else UNKNOWN
         elif marker in (0xD8, 0x01) or 0xD0 <= marker <= 0xD7:  # no length follows
             pos += 2
-        elif marker in (0x00, 0xD9, 0xDA):  # no marker, or the image ends or its data begin without a frame
+        elif marker in (0x00, 0xD9, 0xDA):  # not a marker, or the image or its data end before a frame
             return UNKNOWN
         else:
             pos += 2 + (data[at + 2] << 8 | data[at + 3])
@@ -77,5 +77,5 @@ def _by_pillow(data: bytes) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=_BY_PILLOW).size[::-1]
-    except Exception:  # Pillow raises nearly anything for damaged bytes, and of its own for a bomb
+    except Exception:  # Pillow raises nearly anything for damaged bytes, and its own error for a bomb
         return UNKNOWN

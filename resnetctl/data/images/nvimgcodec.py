@@ -1,8 +1,8 @@
-"""An optional JPEG decoder that stops at the crop: NVIDIA's nvImageCodec, on the CPU.
+"""An optional JPEG decoder that decodes only the crop: NVIDIA's nvImageCodec, on the CPU.
 
-It is built on libjpeg-turbo, as the other decoders are, and gives the very same pixels; but it can be told the region
-that is wanted, and then neither transforms what lies outside nor reads what lies below. Installed by the extra
-`nvimgcodec`; what it does not take is left to the decoders of whole files.
+Like the other decoders it is built on libjpeg-turbo and gives exactly the same pixels, but given a region, it neither
+transforms what lies outside nor reads what lies below. Installed by the extra `nvimgcodec`; files that it does not
+support are left to the decoders of whole files.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _OLDEST = (0, 9)
 
 @cache
 def why_not() -> str | None:
-    """Why it cannot be used here, in a line; None where it can."""
+    """One line on why it cannot be used here; None if it can."""
     if not is_installed():
         return "it is not installed"
     try:
         if tuple(int(number) for number in version().split(".")[:2]) < _OLDEST:
-            # older ones decode whole files in forked processes, or nothing without a GPU, and do not say so
+            # older ones silently decode whole files in forked processes, or nothing without a GPU
             return f"it is version {version()}, and {_OLDEST[0]}.{_OLDEST[1]} or later is needed"
         _codec(os.getpid())
-    except Exception as error:  # whatever a foreign library raises where it does not fit the machine
+    except Exception as error:  # a library that does not fit the machine may raise anything
         return f"it does not run ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
     return None
 
 
 def is_installed() -> bool:
-    """Whether there is any version of it."""
+    """Whether any version of it is installed."""
     try:
         return find_spec("nvidia.nvimgcodec") is not None
-    except ModuleNotFoundError:  # nothing of NVIDIA's
+    except ModuleNotFoundError:  # no package of NVIDIA's
         return False
 
 
 def version() -> str:
-    """The version that is installed."""
+    """The installed version."""
     return str(_module().__version__)
 
 
 @cache
 def _module() -> Any:
-    with _no_stderr():  # it complains of each accelerator library that is not installed, at any verbosity
+    with _no_stderr():  # it complains about every missing accelerator library, at any verbosity
         from nvidia import nvimgcodec
     return nvimgcodec
 
@@ -59,9 +59,9 @@ def _module() -> Any:
 def decode_region(data: bytes, size: tuple[int, int], box: tuple[int, int, int, int]) -> torch.Tensor | None:
     """The pixels of `box` (top, left, height, width) of a JPEG of `size` (height, width): `[3, height, width] uint8`.
 
-    None where the file is anything but a whole three-channel JPEG of that size: then the others decide.
+    None if the file is not a complete three-channel JPEG of that size: the other decoders then decide.
     """
-    # the others refuse a file that ends too early; here one would go unseen where its end lies below the crop
+    # the others refuse a truncated file; here one would go unnoticed if its end lies below the crop
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         return None
     codec, decoder, params = _codec(os.getpid())

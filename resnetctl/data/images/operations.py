@@ -1,9 +1,9 @@
-"""The operations of automatic augmentation on uint8 pictures: the pixels of Pillow, on whose images torchvision's
-reference training and timm work.
+"""The operations of automatic augmentation on uint8 images, with the pixels of Pillow, which torchvision's reference
+training and timm use.
 
-All but shears and translations by parts of a pixel are Pillow's bit for bit; those differ from it by at most 1 of 255.
-Pillow itself does what it does fastest. What takes it long is done here, a whole picture at a time: what changes each
-value by itself goes through a table of 256 bytes, and moves copy or mix whole rows.
+All are bit for bit Pillow's, except shears and translations by fractions of a pixel, which differ by at most 1 of 255.
+Pillow is called where it is fast. Its slow operations are done here, a whole image at a time: pointwise changes go
+through a table of 256 bytes, and moves copy or mix whole rows.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Color = tuple[int, int, int]
 
 
 class Operation(NamedTuple):
-    """One operation on one picture."""
+    """One operation on one image."""
 
     name: str
     """A key of OPERATIONS."""
     argument: float = 0.0
     """Degrees, bits kept, a threshold, a factor (1 changes nothing), a slope, or pixels to the left or up."""
     interpolation: str = "bilinear"
-    """How rotations, shears and translations read between pixels: "bilinear" or "bicubic"."""
+    """Interpolation of rotations, shears and translations: "bilinear" or "bicubic"."""
 
 
 def apply(pixels: np.ndarray, operations: Sequence[Operation], fill: Color) -> np.ndarray:
-    """`operations` one after the other on `[H, W, 3] uint8`, contiguous; `fill` is what shows beyond the border."""
+    """`operations` one after the other on `[H, W, 3] uint8`, contiguous; `fill` is the colour beyond the border."""
     for operation in operations:
         pixels = OPERATIONS[operation.name](pixels, operation, fill)
     return pixels
@@ -41,18 +41,18 @@ def _pillow(pixels: np.ndarray) -> Image.Image:
     return Image.frombuffer("RGB", pixels.shape[1::-1], pixels, "raw", "RGB", 0, 1)
 
 
-# --- each value by itself -------------------------------------------------------------------------------------------
+# --- pointwise ------------------------------------------------------------------------------------------------------
 
 _VALUES = np.arange(256)
 
 
 def _through(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Each value replaced by what `table [256] uint8` has for it."""
+    """Each value replaced through `table [256] uint8`."""
     return np.frombuffer(bytearray(pixels).translate(table.tobytes()), np.uint8).reshape(pixels.shape)
 
 
 def _posterize(pixels: np.ndarray, bits: int) -> np.ndarray:
-    return pixels & np.uint8(256 - (1 << 8 - bits))  # 0 bits, which Pillow refuses since version 13, leave black
+    return pixels & np.uint8(256 - (1 << 8 - bits))  # 0 bits, which Pillow refuses since version 13, give black
 
 
 def _solarize(pixels: np.ndarray, threshold: float) -> np.ndarray:
@@ -69,17 +69,17 @@ def _auto_contrast(pixels: np.ndarray) -> np.ndarray:
     low, high = low.min(0), high.max(0)
     same = (low == 0) & (high == 255) | (low >= high)
     if same.all():
-        return pixels  # as photographs often are
+        return pixels  # as for most photographs
     scale = np.where(same, 1.0, 255.0 / np.maximum(high - low, 1))
     table = _VALUES[:, None] * scale - np.where(same, 0.0, low * scale)
     return np.asarray(_pillow(pixels).point(table.clip(0, 255).astype(np.uint8).T.ravel().tolist()))
 
 
-# --- mixed with another picture, as Pillow's ImageEnhance does ------------------------------------------------------
+# --- blended with another image, as in Pillow's ImageEnhance --------------------------------------------------------
 
 
 def _blend(other: np.ndarray, pixels: np.ndarray, factor: float) -> np.ndarray:
-    """other + factor · (pixels − other), cut to 0 … 255 and to whole numbers: Pillow's blend."""
+    """other + factor · (pixels − other), clipped to 0 … 255 and truncated: Pillow's blend."""
     base = other.astype(np.int16)
     mixed = (pixels - base).astype(np.float32)
     mixed *= factor
@@ -102,7 +102,7 @@ def _color(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _sharpness(pixels: np.ndarray, factor: float) -> np.ndarray:
-    """Mixed with the mean of 3 × 3 pixels of which the middle counts five times; the border stays."""
+    """Blended with the mean of 3 × 3 pixels, the centre weighted five times; the border stays."""
     height, width, _ = pixels.shape
     if min(height, width) < 3:
         return pixels
@@ -113,7 +113,7 @@ def _sharpness(pixels: np.ndarray, factor: float) -> np.ndarray:
     sums = three[:-2] + three[1:-1]
     sums += three[2:]
     sums += wide[1:-1, 3:-3] << 2
-    sums += 6  # to the nearest of 13
+    sums += 6  # to round to the nearest when divided by 13
     smooth = (sums // np.uint16(13)).astype(np.uint8)
     result = rows.copy()
     result[1:-1, 3:-3] = _blend(smooth, rows[1:-1, 3:-3], factor)
@@ -129,14 +129,14 @@ def _hue(pixels: np.ndarray, turn: float) -> np.ndarray:
 # --- moved ----------------------------------------------------------------------------------------------------------
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_EDGE = 2  # places beyond a row's ends that interpolation may read
+_EDGE = 2  # positions beyond a row's ends that interpolation may read
 
 
 def _slide(rows: np.ndarray, move: np.ndarray, interpolation: str, fill: np.ndarray) -> np.ndarray:
-    """Each row of `rows [R, L, C] uint8` moved `move [R]` places to the left; where there was nothing, `fill [C]`.
+    """Each row of `rows [R, L, C] uint8` moved `move [R]` positions to the left, filled with `fill [C]`.
 
-    A place is weighted from 2 (4, bicubic) neighbours in its row: centre + Σ weight · (neighbour − centre), which
-    leaves an even colour exactly as it is.
+    A position is a weighted sum of 2 (4, bicubic) neighbours in its row: centre + Σ weight · (neighbour − centre),
+    which leaves a uniform colour exactly as it is.
     """
     _, length, channels = rows.shape
     whole = np.floor(move)
@@ -158,7 +158,7 @@ def _slide(rows: np.ndarray, move: np.ndarray, interpolation: str, fill: np.ndar
             moved.addcmul_(values[:, begin : begin + length * channels] - middle, weight.float())
         centre = moved.clamp_(0, 255).numpy().astype(np.uint8)
     start = np.ceil(-0.5 - move).astype(np.int64).clip(-length, length)
-    # for each row a part of nothing, the whole row, nothing: from where its first place lies
+    # each row with fill on both sides, read from the offset of its first position
     inside = np.zeros((3, length, channels), np.uint8)
     inside[1] = 255
     result = centre & _parts(inside.ravel(), (length - start) * channels, length * channels)
@@ -170,9 +170,9 @@ def _slide(rows: np.ndarray, move: np.ndarray, interpolation: str, fill: np.ndar
 
 
 def _read(rows: np.ndarray, begin: np.ndarray, places: int) -> np.ndarray:
-    """`[R, places · C]`: each row from its place `begin [R]` on, the first and the last place repeated a little.
+    """`[R, places · C]`: each row from position `begin [R]` on, its first and last positions repeated a little.
 
-    What lies farther out is arbitrary.
+    Positions farther out are arbitrary.
     """
     count, length, channels = rows.shape
     begin = begin.clip(-length - _EDGE, length)
@@ -185,12 +185,12 @@ def _read(rows: np.ndarray, begin: np.ndarray, places: int) -> np.ndarray:
 
 
 def _parts(flat: np.ndarray, begin: np.ndarray, length: int) -> np.ndarray:
-    """`[R, length]`: so many values of `flat` from each of `begin [R]` on."""
+    """`[R, length]`: `length` values of `flat` from each of `begin [R]` on."""
     return as_strided(flat, (flat.size - length + 1, length), (1, 1), writeable=False)[begin]
 
 
 def _shear_x(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
-    """What Pillow's `transform` gives for (1, slope, 0, 0, 1, 0)."""
+    """Equals Pillow's `transform` by (1, slope, 0, 0, 1, 0)."""
     move = o.argument * (np.arange(len(pixels)) + 0.5)
     return _slide(pixels, move, o.interpolation, np.array(fill, np.uint8))
 
@@ -208,7 +208,7 @@ def _translate_x(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
 
 
 def _translate_y(pixels: np.ndarray, o: Operation, fill: Color) -> np.ndarray:
-    """As one row whose places are the picture's rows."""
+    """As one row whose positions are the image's rows."""
     row = pixels.reshape(1, len(pixels), -1)
     beyond = np.tile(np.array(fill, np.uint8), pixels.shape[1])
     return _slide(row, np.array([o.argument]), o.interpolation, beyond).reshape(pixels.shape)

@@ -1,4 +1,4 @@
-"""What a picture looks like, in 64 bits: nearly the same for pictures that people would call the same."""
+"""A 64-bit perceptual hash of an image: nearly the same for images that look the same."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ BITS = 64
 
 
 def check_imagehash() -> None:
-    """Raise ResnetctlError where the package imagehash is not installed."""
+    """Raise ResnetctlError if the package imagehash is not installed."""
     try:
         import imagehash  # noqa: F401
     except ImportError:
         raise ResnetctlError(
-            "images that look alike are found by the package imagehash", hint="pip install 'resnetctl[near]'"
+            "finding similar images needs the package imagehash", hint="pip install 'resnetctl[near]'"
         ) from None
 
 
 def perceptual_hash(image: Image.Image) -> int:
     """imagehash's pHash: which of the 64 lowest frequencies of the picture, at 32 × 32, are above their median.
 
-    Another size, JPEG quality or brightness changes a few of the bits; another crop, or a mirror image, many.
+    A different size, JPEG quality or brightness changes few bits; a different crop or mirroring changes many.
     """
     import imagehash
 

@@ -1,4 +1,4 @@
-"""Image files as Pillow images: which kinds and sizes are taken, alike in decoding, verifying and packing."""
+"""Image files as Pillow images: the formats and sizes accepted, the same for decoding, verifying and packing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import AvifImagePlugin, Image
 from resnetctl.data.images.header import MAX_PIXELS
 from resnetctl.errors import DataError
 
-# what image files are; Pillow knows kinds that start other programs (EPS: Ghostscript)
+# accepted formats; some of Pillow's start other programs (EPS: Ghostscript)
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
-# GIF and AVIF are not for TorchCodec 0.17: it decodes every frame, paints what is transparent in a GIF, darkens an AVIF
-# by its transparency, and turns it
+# GIF and AVIF are not for TorchCodec 0.17: it decodes every frame, fills a GIF's transparency, darkens an AVIF by its
+# transparency, and rotates it
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the loader's workers are the parallelism
 
 _HEIC = re.compile(rb"....ftyp(heic|heix|heim|heis|mif1)", re.DOTALL)
@@ -23,7 +23,7 @@ _HEIC_SIZE = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)  # ISO/IEC 23008-1
 
 
 def check_pixels(height: int, width: int) -> None:
-    """Raise DataError where an image is larger than any that is meant to be trained on."""
+    """Raise DataError if an image is larger than any meant for training."""
     if height * width > MAX_PIXELS:
         raise _bomb(f"{width}×{height}")
 
@@ -33,25 +33,24 @@ def _bomb(claimed: str) -> DataError:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """The image in `data`; its pixels are read when they are asked for, and Pillow raises nearly anything then.
+    """The image in `data`; its pixels are read on demand, when Pillow may raise nearly anything.
 
-    Raises DataError where it claims more than MAX_PIXELS pixels, and UnidentifiedImageError where it is of no kind
-    that is taken.
+    Raises DataError if it claims more than MAX_PIXELS pixels, and UnidentifiedImageError if its format is not accepted.
     """
     if _HEIC.match(data) and b"avif" not in data[:64]:
         return _open_heic(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # corrupt EXIF and the like, which nothing here reads
+        warnings.simplefilter("ignore")  # on corrupt EXIF and the like, which is not used here
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:  # more than twice as many, which Pillow refuses by itself
+        except Image.DecompressionBombError as error:  # raised by Pillow itself above twice as many
             raise _bomb("its") from error
     check_pixels(image.height, image.width)
     return image
 
 
 def _open_heic(data: bytes) -> Image.Image:
-    """The first picture in a HEIC file, turned as the container says; its EXIF is ignored."""
+    """The first image in a HEIC file, rotated as the container says; its EXIF is ignored."""
     sizes = [
         (int.from_bytes(height, "big"), int.from_bytes(width, "big")) for width, height in _HEIC_SIZE.findall(data)
     ]
@@ -71,7 +70,7 @@ def _open_heic(data: bytes) -> Image.Image:
 
 
 def check_mode(image: Image.Image) -> None:
-    """Raise DataError where the values of pixels have no range."""
+    """Raise DataError if the range of pixel values is unknown."""
     if image.mode in ("I", "F") and not _has_16_bits(image):
         raise DataError("its pixels are 32-bit numbers of unknown range")
 
@@ -81,7 +80,7 @@ def _has_16_bits(image: Image.Image) -> bool:
 
 
 def rgb(image: Image.Image) -> np.ndarray:
-    """`[H, W, 3] uint8`. Raises DataError as `check_mode` does, and whatever Pillow raises for damaged bytes."""
+    """`[H, W, 3] uint8`. Raises DataError as `check_mode` does, and anything Pillow raises for damaged bytes."""
     check_mode(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

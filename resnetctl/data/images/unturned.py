@@ -1,8 +1,8 @@
-"""Copies of image files that no decoder turns.
+"""Copies of image files that no decoder rotates.
 
-TorchCodec follows the orientation that EXIF gives (JEITA CP-3451, 4.6.5), always. The field trains on pixels as they
-are stored: torchvision's ImageFolder, timm's data sets and FFCV's writer do not look at it, and the sizes in an index
-are those of the stored pixels. JPEG: ITU-T T.81, B.1; PNG: W3C, 5.3; WebP: RFC 9649, 2.3.
+TorchCodec always applies the EXIF orientation (JEITA CP-3451, 4.6.5). Training customarily uses the stored pixels:
+torchvision's ImageFolder, timm's data sets and FFCV's writer ignore the orientation, and the sizes in an index are
+those of the stored pixels. JPEG: ITU-T T.81, B.1; PNG: W3C, 5.3; WebP: RFC 9649, 2.3.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SEQUENTIAL = (0xC0, 0xC1)  # frames that can lie in a single scan
 def unturned(data: bytes) -> bytearray | None:
     """A copy of a JPEG, PNG or WebP in which a decoder finds no orientation; the pixels are the same.
 
-    None where that is not certain: for other kinds, and for files whose parts cannot be followed.
+    None if that is not certain: for other formats, and for files whose structure cannot be followed.
     """
     copy = bytearray(data)
     if data[:2] == b"\xff\xd8":
@@ -27,7 +27,7 @@ def unturned(data: bytes) -> bytearray | None:
 
 
 def _hide_app1(data: bytearray) -> bool:
-    """Call each APP1 segment APP15, which decoders skip; False where the way to the first scan is not clear."""
+    """Rename each APP1 segment APP15, which decoders skip; False if the segments before the first scan are unclear."""
     pos, frame, components = 2, 0, 0
     while pos + 10 <= len(data) and data[pos] == 0xFF:
         marker = data[pos + 1]
@@ -35,10 +35,10 @@ def _hide_app1(data: bytearray) -> bool:
             pos += 1
             continue
         if marker == _SOS:
-            # libjpeg reads all scans of a picture, and what stands between them, before its first row
+            # libjpeg reads all scans of an image, and what lies between them, before its first row
             single = frame in _SEQUENTIAL and data[pos + 4] == components
             return single or data.find(b"\xff\xe1", pos) < 0
-        if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:  # no length follows, or it is no marker
+        if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:  # no length follows, or not a marker
             return False
         if marker == _APP1:
             data[pos + 1] = _APP15
@@ -49,7 +49,7 @@ def _hide_app1(data: bytearray) -> bool:
 
 
 def _plain_png(data: bytes) -> bool:
-    """Whether a PNG has no eXIf before its pixels, and samples of at most 8 bits, of which nothing is cut away."""
+    """Whether a PNG has no eXIf before its pixels, and samples of at most 8 bits, so that none lose precision."""
     if data[24:25] > b"\x08" or data[-8:-4] != b"IEND":
         return False
     pos = 8
@@ -62,7 +62,7 @@ def _plain_png(data: bytes) -> bool:
 
 
 def _plain_webp(data: bytes) -> bool:
-    """Whether a WebP is one whole still picture without EXIF."""
+    """Whether a WebP is one complete still image without EXIF."""
     end = 8 + int.from_bytes(data[4:8], "little")
     pos = 12
     while pos + 8 <= end <= len(data):

@@ -1,6 +1,6 @@
-"""The ways in which people hold a data set: one module each, all yielding the same records.
+"""The forms in which people store a data set: one module each, all yielding the same records.
 
-To add one, write `sources/<kind>.py` with the two functions of `SourceModule`, and give it a line in `SOURCES`.
+To add one, write `sources/<kind>.py` with the two functions of `SourceModule`, and add a line to `SOURCES`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from resnetctl.progress import Progress
 
-if TYPE_CHECKING:  # the command line reads the table below, and must not wait for numpy
+if TYPE_CHECKING:  # the command line reads the table below and must not wait for numpy
     from resnetctl.data.index import Record
 
 SOURCES = {
@@ -22,7 +22,7 @@ SOURCES = {
     "kaggle": "the Kaggle archive, imagenet-object-localization-challenge.zip, or the .tar.gz inside it",
     "parquet": "the parquet files of Hugging Face's ILSVRC/imagenet-1k, copied into shards",
     "flat": "a tree whose val/ has no class folders: Kaggle's unpacked, or with the devkit beside it",
-    "imagenette": "Imagenette's .tgz; downloaded (1.5 GB) where there is no SOURCE",
+    "imagenette": "Imagenette's .tgz; downloaded (1.5 GB) without SOURCE",
     "folder": "class folders, train/<class>/* and val/<class>/*, as torchvision's ImageFolder reads them",
     "archive": "a .zip or .tar of class folders, with or without train/ and val/, used as it is",
     "sample": "2,500 real images that come with resnetctl, to try everything out; needs no SOURCE",
@@ -32,14 +32,14 @@ SOURCES = {
     "imagewoof-320": "its shorter side 320 pixels",
     "imagewoof-160": "its shorter side 160 pixels",
 }
-"""Kind to what it is, in the order in which they are asked whether they recognise a folder.
+"""Kind to description, in the order in which they are tried on a folder.
 
-What follows a dash is for the module to understand, and only the kinds without one are asked.
+The part after a dash is a variant for the module; only kinds without one are tried.
 """
 
 
 class Sample(NamedTuple):
-    """An image on its way into a shard. `name` is `<class>/<file>`."""
+    """An image to be written into a shard. `name` is `<class>/<file>`."""
 
     name: str
     label: int
@@ -47,58 +47,58 @@ class Sample(NamedTuple):
 
 
 class Piece(Protocol):
-    """What becomes one shard; picklable, since another process reads it."""
+    """Images that become one shard; picklable, since another process reads them."""
 
     @property
     def bytes(self) -> int:
-        """How much there is to read, about."""
+        """Roughly how much there is to read."""
 
     @property
     def origin(self) -> str:
-        """What it is, in words that are the same only for the same piece."""
+        """A description that is unique to the piece."""
 
     def samples(self) -> Iterator[Sample]:
-        """The images, in order. Raises DataError where they cannot be read."""
+        """The images, in order. Raises DataError if they cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a source holds, before its samples are listed."""
+    """A source's content, before its samples are listed."""
 
     name: str
-    """What to call the data set."""
+    """The name of the data set."""
     root: Path
     """The folder that the containers' paths are relative to."""
     classes: tuple[str, ...]
     """Class folders or wnids, sorted: the label is the position."""
     class_names: tuple[str, ...]
-    """What people call them, in the same order."""
+    """Readable names, in the same order."""
     splits: dict[str, Callable[[Progress], Iterator[Record]]]
-    """Split to a function that lists its samples, in any order; it raises DataError where they are damaged."""
+    """Split to a function that lists its samples, in any order; it raises DataError if they are damaged."""
     expected: dict[str, Sequence[int]] = field(default_factory=dict)
-    """Split to the images of each class, where the source itself says how many there should be."""
+    """Split to the expected images per class, if the source specifies them."""
     pieces: dict[str, Sequence[Piece]] = field(default_factory=dict)
-    """Split to what must be copied into shards first, a shard each, since it cannot be read in place."""
+    """Split to the pieces, a shard each, of a source that must be copied into shards before it can be read."""
     checksums: dict[str, str] = field(default_factory=dict)
     """File below `root` to its known checksum, `md5:…` or `sha256:…`."""
     published: bool = False
-    """Whether it claims to be all of ImageNet: then its counts are held against the published ones, too."""
+    """Whether it claims to be all of ImageNet: then its counts are also checked against the published ones."""
     recipe: str | None = None
-    """The recipe that suits it, where one was made for it."""
+    """The recipe made for it, if any."""
     missing: list[str] = field(default_factory=list)
-    """What is not there: a reason to refuse, unless `--allow-incomplete`."""
+    """Missing parts: a reason to refuse, unless `--allow-incomplete`."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know; it may grow while the samples are listed."""
+    """Remarks for the user; the list may grow while samples are listed."""
 
 
 class SourceModule(Protocol):
     """The module of a source."""
 
     def recognise(self, path: Path) -> bool:
-        """Whether the file or folder at `path` is held in this way; quick, and reads no image."""
+        """Whether the file or folder at `path` has this form; quick, and reads no image."""
 
     def open_source(self, path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-        """What `path` holds. Raises DataError where it cannot be used; writes nothing outside `data_root`."""
+        """Open `path`. Raises DataError if it cannot be used; writes nothing outside `data_root`."""
 
 
 def source_module(kind: str) -> SourceModule:
@@ -108,7 +108,7 @@ def source_module(kind: str) -> SourceModule:
 
 
 def recognised(path: Path) -> list[str]:
-    """The kinds that `path` may be."""
+    """The kinds that fit `path`."""
     kinds = [kind for kind in SOURCES if "-" not in kind and source_module(kind).recognise(path)]
-    # any .zip or .tar is one of class folders, unless something better is known of it
+    # any .zip or .tar counts as class folders unless a more specific kind fits
     return [kind for kind in kinds if kind != "archive"] or kinds

@@ -1,6 +1,6 @@
-"""A .zip or .tar of class folders, read in place: with or without train/ and val/, and one folder around them or none.
+"""A .zip or .tar of class folders, read in place: with or without train/ and val/, and with or without a folder around.
 
-The same pictures as a folder have the same classes, names and labels.
+Classes, names and labels are the same as for the unpacked folder.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def _find(path: Path) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Which folders of an archive are which."""
+    """The roles of an archive's folders."""
 
     above: str
-    """What all paths begin with: `photos/`, or nothing."""
+    """The common prefix of all paths: `photos/`, or nothing."""
     folders: dict[str, str]
-    """Split to its folder; train is "" where the classes themselves lie there."""
+    """Split to its folder; "" for train if there are only class folders."""
 
     def place(self, name: str) -> tuple[str, str] | None:
-        """Split of a member, and its path from the class folder on; None for one that is in no class folder."""
+        """Split of a member, and its path from the class folder on; None for one outside the class folders."""
         if not name.startswith(self.above) or any(map(is_hidden, name.split("/")[:-1])):
             return None
         inside = name[len(self.above) :]
@@ -65,7 +65,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     archive = _find(path)
     if archive is None:
         raise DataError(
-            f"{printable(path)} is no .zip or .tar, nor a folder with just one", hint="give the archive itself"
+            f"{printable(path)} is neither a .zip or .tar nor a folder with exactly one", hint="give the archive itself"
         )
     notes: list[str] = []
     seen = _look_through(archive)
@@ -92,14 +92,14 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What a walk through an archive finds, but for what is hidden."""
+    """An archive's visible content."""
 
     folders: set[str]
-    """The folders that files lie in."""
+    """The folders that contain files."""
     with_images: set[str]
-    """Those of them with an image."""
+    """The folders that contain images."""
     skipped: list[str]
-    """Files that are no images."""
+    """Files that are not images."""
 
 
 def _look_through(archive: Path) -> _Seen:
@@ -127,7 +127,7 @@ def _names(archive: Path) -> Iterator[str]:
 
 
 def _layout(archive: Path, folders: set[str], notes: list[str]) -> _Layout:
-    """Where the splits lie, to judge by the `folders` with images."""
+    """The splits' folders, judging by the `folders` with images."""
     if not folders:
         raise DataError(f"{printable(archive.name)} has no folders with images", hint=_FORM)
     above, tops = "", _tops(folders)

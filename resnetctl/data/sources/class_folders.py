@@ -1,7 +1,7 @@
-"""How pictures sorted into class folders are read, whether they lie in a folder or in an archive.
+"""How images in class folders are read, from a folder or an archive.
 
 The classes, their order and the accepted suffixes are those of torchvision's ImageFolder, except that hidden folders
-(such as `.ipynb_checkpoints`) are no classes, hidden files (such as macOS' `._x.jpg`) no images, and that val may be
+(such as `.ipynb_checkpoints`) are not classes, hidden files (such as macOS' `._x.jpg`) are not images, and val may be
 called valid or validation.
 """
 
@@ -17,7 +17,7 @@ _TEST = "test"
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is none that people put there: `.DS_Store`, `._x.jpg`, `__MACOSX`."""
+    """Whether a file or folder of this name was not put there by people: `.DS_Store`, `._x.jpg`, `__MACOSX`."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -27,41 +27,41 @@ def is_image(name: str) -> bool:
 
 
 def split_folders(folders: Collection[str], what: str, notes: list[str]) -> dict[str, str]:
-    """Split to its folder among `folders` of `what`, of which train is one.
+    """Split to its folder among `folders` of `what`, which include train.
 
-    Raises DataError where val is there under two names.
+    Raises DataError if val exists under two names.
     """
     val = [name for name in _VAL if name in folders]
     if len(val) > 1:
         raise DataError(
-            f"{printable(what)} has {val[0]}/ and {val[1]}/, and val can be only one of them",
-            hint="move one of the two elsewhere",
+            f"{printable(what)} has both {val[0]}/ and {val[1]}/, but only one can be val",
+            hint="move one of them elsewhere",
         )
     if _TEST in folders:
-        notes.append(f"{_TEST}/ is left alone: train/ is trained on, {val[0] if val else 'val'}/ is measured on")
+        notes.append(f"{_TEST}/ is ignored: train/ is trained on, {val[0] if val else 'val'}/ is evaluated on")
     return {"train": "train", "val": val[0]} if val else {"train": "train"}
 
 
 def check_classes(classes: Mapping[str, Collection[str]], folders: Mapping[str, str], what: str) -> tuple[str, ...]:
-    """The classes of train, sorted. `classes`: those of each split; `folders`: where in `what` the split lies.
+    """The classes of train, sorted. `classes`: those of each split; `folders`: each split's folder in `what`.
 
-    Raises DataError where a split has none, or val has others than train.
+    Raises DataError if a split has none, or val has classes that train lacks.
     """
     for split, found in classes.items():
         if not found:
             place = f"{folders[split]}/ in {printable(what)}" if folders[split] else printable(what)
-            raise DataError(f"{place} has no class folders", hint="the images of each class need a folder of their own")
+            raise DataError(f"{place} has no class folders", hint="each class needs its own folder of images")
     extra = sorted(set(classes.get("val", ())) - set(classes["train"]))
     if extra:
         raise DataError(
             f"{folders['val']}/ has class folders that are missing from train/: {some(extra)}",
-            hint="both need the same class folders, else a label would mean two things",
+            hint="both need the same class folders",
         )
     return tuple(sorted(classes["train"]))
 
 
 def skipped_notes(skipped: list[str]) -> list[str]:
-    """What to say of the files that were not indexed."""
+    """Notes on files that were not indexed."""
     hidden = [name for name in skipped if is_hidden(name.rpartition("/")[2])]
     others = [name for name in skipped if not is_hidden(name.rpartition("/")[2])]
     notes = []

@@ -1,7 +1,6 @@
 """A tree whose train/ has class folders and whose val/ has none: Kaggle's archive unpacked, or the val tar unpacked.
 
-The labels of val are those of `LOC_val_solution.csv` or of the devkit, beside the images or above them, or else of our
-own table.
+The val labels come from `LOC_val_solution.csv` or the devkit, beside or above the images, or else from our own table.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def recognise(path: Path) -> bool:
 
 
 def _images(path: Path) -> tuple[str, ...] | None:
-    """Where below `path` train/ and val/ lie."""
+    """The folders below `path` that contain train/ and val/."""
     for below in ((), _KAGGLE, _KAGGLE[1:], _KAGGLE[2:]):
         base = path.joinpath(*below)
         if (base / "train").is_dir() and (base / "val").is_dir():
@@ -40,7 +39,7 @@ def _images(path: Path) -> tuple[str, ...] | None:
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """The classes are the folders in train/; the labels of val are looked for beside the images and above them."""
+    """The classes are the folders in train/; the val labels are searched beside and above the images."""
     below = _images(path) if path.is_dir() else None
     if below is None:
         raise DataError(
@@ -52,7 +51,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     classes = tuple(class_folders(base / "train", notes))
     if not classes:
         raise DataError(f"{printable(base / 'train')} has no class folders", hint="train/ needs a folder for each wnid")
-    # where `path` is the folder of the images itself, Kaggle's lists are three folders up
+    # if `path` is the folder of the images itself, Kaggle's lists are three levels up
     above = [base, *(path.joinpath(*below[:n]) for n in range(len(below)))]
     if path.resolve().parts[-len(_KAGGLE) :] == _KAGGLE:
         above.append(path.resolve().parents[2])
@@ -92,7 +91,7 @@ def _val_records(
         if wnid is None or not name.endswith(_SUFFIX) or wnid not in label_of:
             raise DataError(
                 f"no label for {printable(name)} in {printable(root / folder)}",
-                hint=f"put {ground_truth.SOLUTION} or the devkit, which name the class of each, beside val/",
+                hint=f"put {ground_truth.SOLUTION} or the devkit, which give each image's class, beside val/",
             )
         yield file_record(root, f"{folder}/{name}", f"{wnid}/{name}", label_of[wnid])
         progress("indexing val", done, len(names))

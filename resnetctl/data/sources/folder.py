@@ -1,4 +1,4 @@
-"""Class folders, `train/<class>/**` and `val/<class>/**`: each image file is a container of its own."""
+"""Class folders, `train/<class>/**` and `val/<class>/**`: each image file is its own container."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from resnetctl.progress import Progress
 
 
 def recognise(path: Path) -> bool:
-    """Whether `path` has train/ with at least one folder in it, or nothing but folders of images."""
+    """Whether `path` has train/ with at least one folder in it, or only folders of images."""
     if (path / "train").is_dir():
-        # images that lie in val/ itself have no label here
+        # images directly in val/ have no label here
         return any(entry.is_dir() for entry in scan(path / "train")) and not _is_flat(path / "val")
     return path.is_dir() and _is_train_itself(path)
 
 
 def _is_flat(folder: Path) -> bool:
-    """Whether there are images in it and no folders."""
+    """Whether it contains images and no folders."""
     entries = [entry for entry in scan(folder) if not is_hidden(entry.name)] if folder.is_dir() else []
     return any(is_image(e.name) for e in entries) and not any(e.is_dir() for e in entries)
 
 
 def _is_train_itself(path: Path) -> bool:
-    """Whether there are two visible folders at least, and each one's first files are images."""
+    """Whether there are at least two visible folders, and each one's first files are images."""
     folders = _visible_folders(path)
     return len(folders) > 1 and all(_has_image(path / name) for name in folders)
 
@@ -55,7 +55,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         folders = {"train": ""}
     else:
         raise DataError(
-            f"{printable(path)} has no train/ folder, nor class folders of images",
+            f"{printable(path)} has neither a train/ folder nor class folders of images",
             hint="put the class folders into train/ and val/ inside it",
         )
     found = {split: class_folders(path / folder, notes) for split, folder in folders.items()}
@@ -79,7 +79,7 @@ def class_folders(split: Path, notes: list[str]) -> list[str]:
     """Names of the class folders, sorted as Python sorts strings; links to folders count."""
     hidden = sorted(entry.name for entry in scan(split) if entry.is_dir() and is_hidden(entry.name))
     if hidden:
-        notes.append(f"hidden folders are no classes: {some([f'{split.name}/{name}' for name in hidden])}")
+        notes.append(f"hidden folders are not classes: {some([f'{split.name}/{name}' for name in hidden])}")
     return _visible_folders(split)
 
 
@@ -103,7 +103,7 @@ def image_records(
 
 
 def image_files(root: Path) -> Iterator[str]:
-    """Paths below `root` of all files that would be indexed, in no special order; no file is opened."""
+    """Paths below `root` of all files that would be indexed, in no particular order; no file is opened."""
     has_train = (root / "train").is_dir()
     for folder in split_folders(_visible_folders(root), str(root), []).values() if has_train else [""]:
         above = f"{folder}/" if folder else ""
@@ -112,12 +112,12 @@ def image_files(root: Path) -> Iterator[str]:
 
 
 def images_below(folder: Path) -> Iterator[str]:
-    """Paths of all image files below `folder`, relative to it, but for hidden ones; no file is opened."""
+    """Paths of all visible image files below `folder`, relative to it; no file is opened."""
     return (relative for relative in _files(folder, "") if is_image(relative.rpartition("/")[2]))
 
 
 def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Paths of all files below `folder`, relative to it; a link back to a folder above is followed no further."""
+    """Paths of all files below `folder`, relative to it; links back to a parent folder are not followed."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -130,7 +130,7 @@ def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in `folder`. Raises DataError where it cannot be read."""
+    """The entries of `folder`. Raises DataError if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)

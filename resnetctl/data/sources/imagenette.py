@@ -1,7 +1,7 @@
 """fast.ai's Imagenette and Imagewoof: ten classes of ImageNet each, <https://github.com/fastai/imagenette>.
 
-The `.tgz` is downloaded where there is none, and unpacked once to a `.tar`, which is indexed in place. The md5 sums are
-those that torchvision.datasets.Imagenette checks; none is published for Imagewoof, whose archives have changed once.
+The `.tgz` is downloaded if missing, and unpacked once to a `.tar`, which is indexed in place. The md5 sums are those in
+torchvision.datasets.Imagenette; none is published for Imagewoof, whose archives have changed once.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def _archives(folder: Path, name: str) -> list[Path]:
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """The archive at or in `path`, downloaded into `data_root` where there is none, and unpacked."""
+    """The archive at or in `path`, downloaded into `data_root` if missing, and unpacked."""
     family, dash, side = kind.partition("-")
-    wanted = f"{family}2{dash}{side}"  # without a side: the full size, or else what is there
+    wanted = f"{family}2{dash}{side}"  # without a side: the full size, or else any that exists
     notes: list[str] = []
     archives = [path] if path.is_file() else _archives(path, f"{wanted}." if side else wanted)
     downloaded = not archives
@@ -117,7 +117,7 @@ def _check_md5(archive: Path, name: str, progress: Progress) -> None:
     if name in _MD5 and (found := file_checksum(archive, "md5", progress)) != f"md5:{_MD5[name]}":
         raise DataError(
             f"{printable(archive)} is not fast.ai's: its {found} should be md5:{_MD5[name]}",
-            hint="get it again; or, if it was changed on purpose, unpack it and give the folder",
+            hint="download it again; or, if it was changed on purpose, unpack it and give the folder",
         )
 
 
@@ -137,7 +137,7 @@ def _records(
             if match[2] not in label_of:
                 raise DataError(
                     f"{printable(archive.name)} holds {printable(m.name)}, which does not belong there",
-                    hint="get it again from https://github.com/fastai/imagenette",
+                    hint="download it again from https://github.com/fastai/imagenette",
                 )
             yield tar_record(read, archive.name, m, f"{match[2]}/{match[3]}", label_of[match[2]])
             done += 1

@@ -1,4 +1,4 @@
-"""Imagewoof: as Imagenette, with ten kinds of dogs."""
+"""Imagewoof: like Imagenette, with ten breeds of dogs."""
 
 from __future__ import annotations
 

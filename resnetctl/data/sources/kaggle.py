@@ -1,8 +1,8 @@
 """Kaggle's `imagenet-object-localization-challenge.zip`, indexed in place whether its members are stored or deflated.
 
 In some years it held `imagenet_object_localization_patched2019.tar.gz` instead of the images; that file, inside the
-zip or alone, is unpacked to a `.tar` once, and the tar is indexed. The names of val images do not tell their labels:
-`LOC_val_solution.csv` does, in the zip or beside it.
+zip or alone, is unpacked to a `.tar` once, and the tar is indexed. The val labels are in `LOC_val_solution.csv`, in the
+zip or beside it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Lists:
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """The classes and the labels of val, from the lists beside the images; a nested `.tar.gz` is unpacked first."""
+    """The classes and the val labels, from the lists beside the images; a nested `.tar.gz` is unpacked first."""
     archive = path if path.is_file() else next((path / n for n in _NAMES if (path / n).is_file()), None)
     if archive is None:
         raise DataError(f"{printable(path)} has no {ZIP}", hint=imagenet.HOW_TO_GET)
@@ -92,7 +92,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
 
 
 def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
-    """The lists in the zip, where it has them, and whether the images are in a `.tar.gz` inside it."""
+    """The lists in the zip, if any, and whether the images are in a `.tar.gz` inside it."""
     labels, classes, nested = lists.labels, lists.classes, False
 
     def wanted(name: str) -> bool:
@@ -125,7 +125,7 @@ def _unpack_nested(archive: Path, data_root: Path, progress: Progress) -> Path:
 
 
 def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], archive: Path) -> tuple[str, int]:
-    """`<wnid>/<file>` and the label of an image; DataError where its place and its name do not say which."""
+    """`<wnid>/<file>` and the label of an image; DataError if its path does not determine them."""
     train = _TRAIN.fullmatch(name)
     if train and train[1] == train[3] and train[1] in label_of:
         return f"{train[1]}/{train[2]}", label_of[train[1]]
@@ -134,12 +134,12 @@ def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], arc
         if val:
             raise DataError(
                 f"no label for {printable(name)} in {printable(archive.name)}",
-                hint=f"put {ground_truth.SOLUTION}, which names the class of each, beside {archive.name}",
+                hint=f"put {ground_truth.SOLUTION}, which gives each image's class, beside {archive.name}",
             )
         raise DataError(
             f"{printable(archive.name)} holds {printable(name)}, where names like "
             f"{_IMAGES}train/n01440764/n01440764_10026.JPEG are expected",
-            hint="this is not the archive as Kaggle serves it; get it again",
+            hint="this is not Kaggle's archive; download it again",
         )
     wnid = wnids[val[2]]
     return f"{wnid}/{val[1]}", label_of[wnid]

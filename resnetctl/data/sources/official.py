@@ -1,7 +1,7 @@
-"""The archives as image-net.org serves them, indexed where they lie: nothing is unpacked or copied.
+"""The archives from image-net.org, indexed in place: nothing is unpacked or copied.
 
-The train archive is an uncompressed tar of one uncompressed tar a class, so every image already lies at a fixed place
-of one file. The val archive is flat; its labels come from the devkit.
+The train archive is an uncompressed tar of one uncompressed tar per class, so every image is at a fixed offset of one
+file. The val archive is flat; its labels come from the devkit.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def recognise(path: Path) -> bool:
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """What the archives in `path` hold; the devkit is read, and the members of the train archive are listed."""
+    """Open the archives in `path`: read the devkit and list the members of the train archive."""
     root = path.parent if path.is_file() else path
     absent = [name for name in (_TRAIN, _VAL, _DEVKIT) if not (root / name).is_file()]
     if _TRAIN in absent and _VAL in absent:
         raise DataError(
-            f"{printable(root)} has no {_TRAIN}, nor {_VAL}",
+            f"{printable(root)} has neither {_TRAIN} nor {_VAL}",
             hint="registered users get them at https://image-net.org/download",
         )
     devkit = read_devkit(root / _DEVKIT) if _DEVKIT not in absent else None
@@ -82,7 +82,7 @@ _NEEDS = {
 
 
 def _expect(source: Source, devkit: Devkit) -> None:
-    """Take the devkit's word for how many images there should be, and tell where it is not the published one."""
+    """Take the expected counts from the devkit, and note it if they are not the published ones."""
     source.expected["val"] = np.bincount(devkit.val_labels, minlength=len(devkit.wnids)).tolist()
     if devkit.train_counts:
         source.expected["train"] = devkit.train_counts
@@ -96,7 +96,7 @@ def _expect(source: Source, devkit: Devkit) -> None:
 
 
 def _class_tars(path: Path) -> dict[str, TarMember]:
-    """Wnid to the tar of its images. Walking them first finds a cut archive before a minute is spent on its images."""
+    """Wnid to the tar of its images. Listing them first finds a truncated archive within seconds."""
     found: dict[str, TarMember] = {}
     with open_file(path) as (read, size):
         for member in tar_members(read, 0, size, path.name):
@@ -148,10 +148,8 @@ def _val_records(
 def _unexpected(archive: str, name: str, like: str) -> DataError:
     other = _VAL if archive == _TRAIN else _TRAIN
     if imagenet.VAL_FILE.fullmatch(name) if archive == _TRAIN else imagenet.WNID.fullmatch(name.removesuffix(".tar")):
-        return DataError(
-            f"{archive} holds {name}, which belongs in {other}", hint="were the two files given each other's name?"
-        )
+        return DataError(f"{archive} holds {name}, which belongs in {other}", hint="were the two files' names swapped?")
     return DataError(
         f"{archive} holds {printable(name)}, where names like {like} are expected",
-        hint="this is not the archive as image-net.org serves it; get it again",
+        hint="this is not image-net.org's archive; download it again",
     )

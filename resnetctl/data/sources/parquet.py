@@ -1,7 +1,7 @@
-"""The parquet files of Hugging Face's `ILSVRC/imagenet-1k`: their images are copied into shards once, byte by byte.
+"""The parquet files of Hugging Face's `ILSVRC/imagenet-1k`: their images are copied into shards once, unchanged.
 
-Columns: `image` (a struct of `bytes` and `path`) and `label`, which is the position in the sorted list of wnids. The
-path of a train image ends in its wnid (`n01440764_10026_n01440764.JPEG`), which is source against the label.
+Columns: `image` (a struct of `bytes` and `path`) and `label`, the position in the sorted list of wnids. The path of a
+train image ends in its wnid (`n01440764_10026_n01440764.JPEG`), against which the label is checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def recognise(path: Path) -> bool:
 
 
 def _files(path: Path) -> dict[str, list[Path]]:
-    """Split to its parquet files, in order; those of the test split, whose labels are all -1, are left out."""
+    """Split to its parquet files, in order, without the test split, whose labels are all -1."""
     found: dict[str, list[Path]] = {}
     for folder in (path, path / "data"):
         for file in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
@@ -43,7 +43,7 @@ def _files(path: Path) -> dict[str, list[Path]]:
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """One piece for each file of train and validation. Raises DataError where one of a numbered series is missing."""
+    """One piece for each file of train and validation; records missing files of a numbered series."""
     path = path.parent if path.is_file() else path
     files = _files(path)
     if "train" not in files:
@@ -58,7 +58,7 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if len(wanted) > 1 or len({m[2] for m in numbers if m}) < len(each):
             raise DataError(
                 f"{printable(each[0].parent)} mixes {split} files of several downloads",
-                hint="keep those of one series, named …-00000-of-NNNNN.parquet",
+                hint="keep the files of one series, named …-00000-of-NNNNN.parquet",
             )
         absent = sorted(set(range(wanted.pop())) - {int(m[2]) for m in numbers if m})
         if absent:
@@ -116,7 +116,7 @@ class ParquetPiece:
                         yield self._sample(row)
         except ResnetctlError:
             raise
-        except Exception as error:  # pyarrow raises its own kinds, OSError and ValueError for damaged files
+        except Exception as error:  # pyarrow raises its own errors, OSError and ValueError for damaged files
             raise DataError(
                 f"{printable(self.path)} cannot be read: {printable(error).splitlines()[0]}",
                 hint="get the file again",
@@ -139,7 +139,7 @@ class ParquetPiece:
         if any(other != wnid for other in said):
             raise DataError(
                 f"{printable(self.path)}: {printable(path)} has the label {label} ({wnid}), which contradicts its name",
-                hint="the file was changed or belongs to another data set; get it again",
+                hint="the file was changed or belongs to another data set; download it again",
             )
         name = f"{match[1]}_{match[2]}" if self.split == "train" else match[1]
         return Sample(f"{wnid}/{name}.JPEG", label, data)

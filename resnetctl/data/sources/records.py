@@ -1,4 +1,4 @@
-"""What a source says of one image: where its bytes lie, its label, and its size in pixels from its header."""
+"""Records of images: where the bytes are, the label, and the size in pixels from the header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEAD_BYTES = 2048
 
 
 def file_record(root: Path, container: str, name: str, label: int) -> Record:
-    """The record of an image that is a file of its own. Raises DataError where it cannot be read."""
+    """The record of an image file. Raises DataError if it cannot be read."""
     with open_file(root / container) as (read, size):
         _check_size(str(root / container), size)
         height, width = image_size(read(_HEAD_BYTES, 0), section(read, 0, size))

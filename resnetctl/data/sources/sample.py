@@ -1,4 +1,4 @@
-"""The bundled sample: a balanced part of Fashion-MNIST (`data/sample/ORIGIN.md` tells where it comes from)."""
+"""The bundled sample: a balanced part of Fashion-MNIST (see `data/sample/ORIGIN.md`)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _BUNDLED = Path(__file__).parent.parent / "sample"
 
 
 def recognise(path: Path) -> bool:
-    """Never: the sample is asked for by name."""
+    """Never: the sample is requested by name."""
     return False
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """Put the bundled archives, with their licence, into `data_root`, and tell what they hold; `path` is not read."""
+    """Copy the bundled archives, with their licence, into `data_root` and open them; `path` is not read."""
     _copy_to(data_root / _FOLDER)
     return Source(
         name="fashion-mnist-sample",
@@ -57,7 +57,7 @@ def _copy_to(folder: Path) -> None:
         fits = path.is_dir() if path == folder else path.is_file() and path.read_bytes() == files[path]
         if path.is_symlink() or not fits:
             raise DataError(
-                f"{printable(path)} is in the way: not the file that belongs there",
+                f"{printable(path)} is in the way: it is not the bundled file",
                 hint="move it, or choose another data root with --data",
             )
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The shards that `prepare --pack` wrote, and those that were made of a source which cannot be read in place."""
+"""Shards written by `prepare --pack`, or made from a source that cannot be read in place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class PackFile:
-    """What `pack.json` says: which data set the shards hold, and how they were made of what."""
+    """The content of `pack.json`: the shards' data set, and how and from what they were made."""
 
     format: int = FORMAT
     name: str
@@ -31,7 +31,7 @@ class PackFile:
     notes: tuple[str, ...]
     packing: dict[str, int | None]
     shards: dict[str, tuple[str, ...]]
-    """Split to where the images of each shard came from: their index's fingerprint and the places in it."""
+    """Split to the origin of each shard's images: their index's fingerprint and the range in it."""
 
     def __post_init__(self) -> None:
         if not self.shards or not set(self.shards) <= set(SPLITS):
@@ -41,15 +41,15 @@ class PackFile:
 
 
 def recognise(path: Path) -> bool:
-    """Whether `path` is the folder of shards, or holds it."""
+    """Whether `path` is the folder of shards, or contains it."""
     return (path / PACK_FILE).is_file() or (path / FOLDER / PACK_FILE).is_file()
 
 
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
-    """What `pack.json` says of the shards at or in `path`."""
+    """Open the shards at or in `path` by their `pack.json`."""
     folder = path if (path / PACK_FILE).is_file() else path / FOLDER
     if not (folder / PACK_FILE).is_file():
-        raise DataError(f"{printable(path)} holds no packed shards", hint="prepare SOURCE --pack makes them")
+        raise DataError(f"{printable(path)} holds no packed shards", hint="prepare SOURCE --pack creates them")
     content = read_pack_file(folder)
     source = Source(
         name=content.name,
@@ -84,7 +84,7 @@ def _records(folder: Path, split: str, shards: int, classes: tuple[str, ...], pr
     for number in range(shards):
         index = shard_index(folder, split, number)
         if index.info.classes != classes:
-            raise DataError(f"{printable(index.path)} has other classes than {PACK_FILE}", hint="pack again")
+            raise DataError(f"{printable(index.path)} and {PACK_FILE} have different classes", hint="pack again")
         container = f"{folder.name}/{split}-{number:05d}.tar"
         size = (folder / f"{split}-{number:05d}.tar").stat().st_size
         for record in index:
@@ -95,7 +95,7 @@ def _records(folder: Path, split: str, shards: int, classes: tuple[str, ...], pr
 
 
 def read_pack_file(folder: Path) -> PackFile:
-    """What `pack.json` says. Raises DataError where it is missing or damaged."""
+    """Read `pack.json`. Raises DataError if it is missing or damaged."""
     path = folder / PACK_FILE
     try:
         content = parse(path.read_bytes(), "it")
@@ -109,12 +109,12 @@ def read_pack_file(folder: Path) -> PackFile:
 
 
 def index_of_shard(tar: Path) -> Path:
-    """Where the index of the shard at `tar` lies."""
+    """The path of the index of the shard at `tar`."""
     return tar.with_suffix(".index.safetensors")
 
 
 def shard_index(folder: Path, split: str, number: int) -> Index:
-    """The index of a shard. Raises DataError where the shard is not there."""
+    """The index of a shard. Raises DataError if the shard is missing."""
     path = folder / f"{split}-{number:05d}.tar"
     if not path.is_file() or not index_of_shard(path).is_file():
         raise DataError(

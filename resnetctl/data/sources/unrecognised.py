@@ -14,23 +14,23 @@ _ARCHIVES = (*_PACKED, ".tar", ".zip", ".parquet")
 _FOLDERS = "give a folder with train/<class>/ and val/<class>/, or one with a folder for each class"
 _UNPACK = "unpack it and give the folder, or repack it as a .tar or .zip, which is read in place"
 _PUBLISHED = (
-    "give one of them; archives other than .zip and .tar are recognised by the names under which they are published, "
+    "give one of them; archives other than .zip and .tar are recognised by their published names, "
     "such as imagenette2-160.tgz"
 )
 
 
 def no_such_source(path: Path) -> DataError:
-    """The error for a path where there is nothing."""
+    """The error for a path that does not exist."""
     if str(path).startswith(("http:/", "https:/", "s3:/", "hf:/")):
         return DataError(
-            f"{printable(path)} is an address, and prepare takes files and folders",
+            f"{printable(path)} is a URL, but prepare takes files and folders",
             hint="download it first; resnetctl itself downloads --source imagenette and --source imagewoof",
         )
     return DataError(f"{printable(path)} does not exist", hint="check the path")
 
 
 def unrecognised_source(path: Path, *, given: bool) -> DataError:
-    """The error for `path`, which no kind of source recognised; `given`: it was named, and is not the data root."""
+    """The error for `path`, which no kind of source recognised; `given`: by the user, rather than the data root."""
     shown = printable(path)
     none = f"no supported data set found in {shown if path.is_absolute() else f'./{shown}'}"
     if not given:
@@ -51,7 +51,7 @@ def unrecognised_source(path: Path, *, given: bool) -> DataError:
         why = "neither train/ nor images in each of them" if len(folders) > 1 else "it is not train/"
         return DataError(f"{none}: {counted(len(folders), 'folder')}, but {why}", hint=_FOLDERS)
     if any(entry.name.lower().endswith(SUFFIXES) for entry in entries):
-        return DataError(f"{none}: images, but no class folders that say what they show", hint=_FOLDERS)
+        return DataError(f"{none}: images, but no class folders", hint=_FOLDERS)
     archives = any(entry.name.lower().endswith(_ARCHIVES) for entry in entries)
     return DataError(none, hint=_PUBLISHED if archives else imagenet.HOW_TO_GET)
 

@@ -58,7 +58,7 @@ def test_of_no_files():
 def test_a_broken_file_is_told_with_the_way_out():
     good, broken = jpeg(tile(1, 80, 60)), b"\xff\xd8" + bytes(100)
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in (good, broken)]
-    with pytest.raises(DataError, match="no other takes its place") as caught:
+    with pytest.raises(DataError, match="decoding on the GPU has no substitutes") as caught:
         decode_crops(files, [[0, 0, 60, 80]] * 2, [False] * 2, size=32, interpolation="bilinear", device=CPU)
     assert "data.decoder=auto" in caught.value.hint
 

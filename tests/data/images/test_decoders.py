@@ -84,7 +84,7 @@ def test_nvimgcodec_that_is_too_old_is_left_aside_and_said(monkeypatch):
     try:
         assert choose_decoder("auto") == "torchcodec"
         assert decoders.decoder_notes("auto") == [
-            "nvImageCodec is left aside: it is version 0.8.0, and 0.9 or later is needed"
+            "nvImageCodec is not used: it is version 0.8.0, and 0.9 or later is needed"
         ]
         assert decoders.decoder_notes("torchcodec") == []
     finally:

@@ -112,7 +112,7 @@ def test_other_names_of_val_and_a_test_split(form: Form, name: str, tmp_path: Pa
     folder(source, ["test/cat/1.jpg", "test/2.jpg"])
     done = prepare(tmp_path / "data", form(source, tmp_path / "pets", "top/"))
     assert_the_same(done, plain)
-    assert f"test/ is left alone: train/ is trained on, {name}/ is measured on" in done.notices
+    assert f"test/ is ignored: train/ is trained on, {name}/ is evaluated on" in done.notices
 
 
 def test_a_val_split_is_drawn_as_from_the_folder(cli: Cli, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def of(*names: str) -> Callable[[Path], None]:
         (of("train/cat/1.jpg", "val/1.jpg"), "val/ in a.zip has no class folders"),
         (of("train/cat/1.jpg", "val/dog/1.jpg"), "val/ has class folders that are missing from train/: dog"),
         (of("train/cat/1.jpg", "train/emu/x.txt"), "train has no images of emu"),
-        (of("train/cat/1.jpg", "val/cat/1.jpg", "valid/cat/1.jpg"), "a.zip has val/ and valid/"),
+        (of("train/cat/1.jpg", "val/cat/1.jpg", "valid/cat/1.jpg"), "a.zip has both val/ and valid/"),
         (lambda path: path.write_bytes(b"no zip"), "a.zip is damaged"),
     ],
 )

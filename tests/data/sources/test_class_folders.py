@@ -29,7 +29,7 @@ def test_names_of_val(val: str) -> None:
 def test_test_is_noted() -> None:
     notes: list[str] = []
     assert split_folders(["train", "test"], "x", notes) == {"train": "train"}
-    assert notes == ["test/ is left alone: train/ is trained on, val/ is measured on"]
+    assert notes == ["test/ is ignored: train/ is trained on, val/ is evaluated on"]
 
 
 def test_classes_are_sorted_as_python_sorts_strings() -> None:

@@ -120,7 +120,7 @@ def test_other_names_of_val(tmp_path: Path, name: str) -> None:
 def test_val_under_two_names(tmp_path: Path) -> None:
     root = tree(tmp_path / "in")
     shutil.copytree(root / "val", root / "validation")
-    with pytest.raises(DataError, match="has val/ and validation/"):
+    with pytest.raises(DataError, match="has both val/ and validation/"):
         prepare(tmp_path / "data", root)
 
 
@@ -130,7 +130,7 @@ def test_test_is_left_alone_and_named(tmp_path: Path) -> None:
     (root / "test/1.jpg").write_bytes(jpeg(1))
     done = prepare(tmp_path / "data", root)
     assert (done.dataset.train_images, done.dataset.val_images) == (6, 4)
-    assert "test/ is left alone: train/ is trained on, val/ is measured on" in done.notices
+    assert "test/ is ignored: train/ is trained on, val/ is evaluated on" in done.notices
 
 
 def test_valid_without_class_folders(tmp_path: Path) -> None:
@@ -191,5 +191,5 @@ def test_class_folders_without_train_are_explained(tmp_path: Path) -> None:
         (tmp_path / "pets" / name).mkdir(parents=True)
     with pytest.raises(DataError, match="2 folders, but neither train/"):
         prepare(tmp_path / "data", tmp_path / "pets")
-    with pytest.raises(DataError, match="no train/ folder"):
+    with pytest.raises(DataError, match="neither a train/ folder"):
         prepare(tmp_path / "data", tmp_path / "pets", "folder")

@@ -141,7 +141,7 @@ def test_val_without_the_devkit_has_the_labels_of_our_own_table(thousand: Path, 
 
 
 def test_neither_train_nor_val(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"no {TRAIN}, nor {VAL}"):
+    with pytest.raises(DataError, match=f"neither {TRAIN} nor {VAL}"):
         prepare(tmp_path / "data", tmp_path, "official")
 
 
