@@ -1,4 +1,4 @@
-"""The limits that cgroups (v1 and v2) set to this process."""
+"""The limits that cgroups (v1 and v2) set for this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_file(path: Path) -> str | None:
 
 
 def _folders(controller: str, v1: bool) -> Iterator[Path]:
-    """This process's cgroup and its ancestors, as far as they are visible: a limit of any of them holds."""
+    """This process's cgroup and its visible ancestors: the limits of all of them apply."""
     for line in (read_file(_OURS) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if v1 != (controller in controllers.split(",")) or (not v1 and controllers):
@@ -45,7 +45,7 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> tuple[int | None, int]:
-    """The tightest memory limit in bytes (None: no limit), and what is in use under it but for reclaimable caches."""
+    """The tightest memory limit in bytes (None: no limit), and the usage under it without reclaimable caches."""
     limit, used = None, 0
     places = [(f, "memory.max", "memory.current", "inactive_file") for f in _folders("memory", v1=False)]
     places += [

@@ -1,4 +1,4 @@
-"""A file from the web: resumed where it broke off, and held against its checksum."""
+"""Downloads a file: resumed after an interruption, and checked against its checksum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
 from resnetctl.progress import Progress
 
-PAUSE_SECONDS = 1.0  # before the second try; longer before each one after it
+PAUSE_SECONDS = 1.0  # before the second attempt; longer before each later one
 _BLOCK = 1 << 18
 _TRIES = 5  # in a row without a byte
 _TIMEOUT_SECONDS = 30
@@ -48,12 +48,12 @@ def download(
     max_bytes: int | None = None,
     hint: str | None = None,
 ) -> None:
-    """Fetch `url` to `target`, by way of `<target>.part`, which a later call goes on with.
+    """Fetch `url` to `target`, through `<target>.part`, with which a later call continues.
 
-    `checksum`: `md5:…` or `sha256:…`, or the first digits of one. `hint`: what to do where the file cannot be had.
-    Of two processes that want the same file the second waits for the first. Raises UsageError for an address that is
-    not http, DataError if the bytes have another checksum, and ResnetctlError if there are more than `max_bytes`,
-    the server cannot be reached, or it breaks off five times in a row without sending anything.
+    `checksum`: `md5:…` or `sha256:…`, or the first digits of one. `hint`: what to do if the file is not available.
+    If two processes fetch the same file, the second waits for the first. Raises UsageError for an address that is not
+    http, DataError if the checksum differs, and ResnetctlError if there are more than `max_bytes`, the server cannot be
+    reached, or the connection breaks five times in a row without sending anything.
     """
     default = (
         f"run the command again to continue, or get {target.name} elsewhere and put it into {printable(target.parent)}"
@@ -70,7 +70,7 @@ def download(
             raise DataError(
                 f"what {printable(url)} sent is not the published file: it has {found}, not {checksum}; "
                 "nothing was kept",
-                hint=hint or "try again, and look whether a proxy or a mirror is between",
+                hint=hint or "try again, and check for a proxy or mirror in between",
             )
         os.fsync(part.fileno())
         path.replace(target)
@@ -87,19 +87,19 @@ def _check_address(wanted: _Wanted) -> None:
 
 @contextlib.contextmanager
 def _part_file(path: Path, target: Path) -> Iterator[BinaryIO | None]:
-    """The file at `path`, held by this process alone; None if another one has just renamed it to `target`.
+    """The file at `path`, locked by this process; None if another one has just renamed it to `target`.
 
-    What is left at `path` without a byte in it is removed in the end.
+    If it is empty in the end, it is removed.
     """
     if path.is_symlink():
-        raise DataError(f"{printable(path)} is a link, and is left alone", hint="remove it")
+        raise DataError(f"{printable(path)} is a link, which is not followed", hint="remove it")
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b") as part:
             fcntl.flock(part, fcntl.LOCK_EX)  # waits
             if _is_at(target, part):
                 yield None
                 return
-            if not _is_at(path, part):  # the other process threw it away
+            if not _is_at(path, part):  # the other process removed it
                 continue
             try:
                 yield part
@@ -110,7 +110,7 @@ def _part_file(path: Path, target: Path) -> Iterator[BinaryIO | None]:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether `file` is what lies at `path` now."""
+    """Whether `file` is still the file at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -118,14 +118,14 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 
 def _fetch_all(wanted: _Wanted, part: BinaryIO, progress: Progress) -> None:
-    """Fetch what `part` lacks, connecting again where the server breaks off."""
+    """Fetch the rest of `part`, reconnecting if the connection breaks."""
     begin = before = part.seek(0, os.SEEK_END)
     tries = 0
     while True:
         try:
             if _fetch(wanted, part, progress):
                 return
-            why = "the connection broke off"
+            why = "the connection was lost"
         except urllib.error.HTTPError as error:
             why = f"the server says {error.code} {error.reason}"
             if error.code < 500:
@@ -144,7 +144,7 @@ def _fetch_all(wanted: _Wanted, part: BinaryIO, progress: Progress) -> None:
 
 
 def _fetch(wanted: _Wanted, part: BinaryIO, progress: Progress) -> bool:
-    """Go on with `part`; whether the file is whole now."""
+    """Continue `part`; returns whether the file is complete."""
     have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(wanted.url, headers={"User-Agent": "resnetctl", "Accept-Encoding": "identity"})
     if have:
@@ -156,8 +156,8 @@ def _fetch(wanted: _Wanted, part: BinaryIO, progress: Progress) -> bool:
             raise
         total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
         if total and int(total[1]) == have:
-            return True  # it was whole before
-        part.truncate(0)  # another file lies there now
+            return True  # it was complete already
+        part.truncate(0)  # the file on the server has changed
         return False
     with response:
         have, total_bytes = _span(response, have)
@@ -175,11 +175,11 @@ def _fetch(wanted: _Wanted, part: BinaryIO, progress: Progress) -> bool:
 
 
 def _span(response: Any, have: int) -> tuple[int, int | None]:
-    """From which byte on the server sends, and how many the whole file has, where it says so."""
+    """The first byte that the server sends, and the whole file's size, if given."""
     if response.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != have:
-            raise http.client.HTTPException("the server sends another part than was asked for")
+            raise http.client.HTTPException("the server sent a different part than requested")
         return have, int(match[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None

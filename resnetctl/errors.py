@@ -1,8 +1,8 @@
-"""What a user's mistake is called, and how a name from outside is made safe to print.
+"""Errors for users, and making foreign names safe to print.
 
-Every error that a user can cause or mend is a `ResnetctlError`: it says what is wrong and why, and its `hint`
-says how to mend it, with the command to run where there is one. The command line prints both and leaves with
-`exit_code`; any other exception is a bug of ours and keeps its traceback.
+Every error that a user can cause or fix is a `ResnetctlError`: it says what is wrong and why, and its `hint` says how
+to fix it, with the command to run if there is one. The command line prints both and exits with `exit_code`; any other
+exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXIT_TERMINATED = 143
 
 
 class ResnetctlError(ValueError):
-    """A failure that the user can understand and mend; exit code 1."""
+    """A failure that the user can understand and fix; exit code 1."""
 
     exit_code = EXIT_FAILURE
 
@@ -27,7 +27,7 @@ class ResnetctlError(ValueError):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.hint)  # so that the hint survives the way between processes
+        return _rebuild, (type(self), self.message, self.hint)  # so that the hint survives pickling between processes
 
 
 def _rebuild(kind: type[ResnetctlError], message: str, hint: str | None) -> ResnetctlError:
@@ -35,23 +35,23 @@ def _rebuild(kind: type[ResnetctlError], message: str, hint: str | None) -> Resn
 
 
 class UsageError(ResnetctlError):
-    """The command line, a recipe or a setting is not one that exists or fits; exit code 2."""
+    """An invalid command line, recipe or setting; exit code 2."""
 
     exit_code = EXIT_USAGE
 
 
 class DataError(ResnetctlError):
-    """The data are not ready, incomplete or bad; exit code 3."""
+    """Data that are not ready, incomplete or bad; exit code 3."""
 
     exit_code = EXIT_DATA
 
 
 class CheckpointError(ResnetctlError):
-    """A checkpoint or a run folder is missing, damaged or does not fit; exit code 1."""
+    """A checkpoint or run folder that is missing, damaged or does not fit; exit code 1."""
 
 
 class Interrupted(ResnetctlError):
-    """Ctrl-C, where nothing has to be saved first; exit code 130."""
+    """Ctrl-C, when nothing has to be saved first; exit code 130."""
 
     exit_code = EXIT_INTERRUPTED
 
@@ -59,7 +59,7 @@ class Interrupted(ResnetctlError):
 def printable(name: object) -> str:
     """`name` on one line, with control characters, bidirectional overrides and broken UTF-8 shown as escapes.
 
-    File and class names come from outside: a raw escape sequence in one would be obeyed by the terminal.
+    File and class names come from outside: the terminal would obey a raw escape sequence in one.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(name))
 
@@ -76,12 +76,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def cannot_read(path: object, error: OSError) -> DataError:
-    """The error for a file or folder of the data that the machine does not let us read."""
+    """The error for a file or folder of the data that cannot be read."""
     hint = None
     if isinstance(error, PermissionError):
         hint = "change its permissions"
     elif isinstance(error, FileNotFoundError):
-        hint = "put it back, or remove what refers to it, such as a link"
+        hint = "restore it, or remove links to it"
     return DataError(f"cannot read {printable(path)}: {error.strerror}", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old file or the new one, whole, and never two writers at once."""
+"""Atomic writes, and locks against concurrent writers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TEMP_NAME = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_TEMP_SUFFIX))
 
 
 def trace(line: Callable[[], str]) -> None:
-    """Append a line to the file that RESNETCTL_TRACE names, for tests that want to know what was done when.
+    """Append a line to the file named by RESNETCTL_TRACE, for tests of the order of operations.
 
-    Without that variable nothing is called or written.
+    Without that variable `line` is not called.
     """
     path = os.environ.get("RESNETCTL_TRACE")
     if path is not None:
@@ -39,7 +39,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def _file_mode() -> int:
-    """0644 less the umask."""
+    """0644 minus the umask."""
     umask = os.umask(0)
     os.umask(umask)
     return 0o644 & ~umask
@@ -49,7 +49,7 @@ def _file_mode() -> int:
 def atomic_file(path: Path) -> Iterator[int]:
     """Yield the descriptor of a temporary file in `path`'s folder; on leaving, sync it and rename it to `path`.
 
-    On any exception the temporary file is removed and `path` is what it was. The file gets mode 0644 less the umask.
+    On any exception the temporary file is removed and `path` is unchanged. The file gets mode 0644 minus the umask.
     """
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
     temp = Path(name)
@@ -111,7 +111,7 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def sweep_temporary_files(folder: Path) -> None:
-    """Remove what a killed writer left in `folder`; call it only under the folder's lock."""
+    """Remove a killed writer's temporary files from `folder`; call it only under the folder's lock."""
     for entry in folder.iterdir():
         if _TEMP_NAME.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
             entry.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def sweep_temporary_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the only writer's lock on `folder`; it goes with the process, however that ends.
+    """Hold the exclusive writer's lock on `folder`; it is released when the process ends, however that happens.
 
     A POSIX record lock: unlike flock's it is not inherited by forked loader workers, which outlive a killed trainer.
 
@@ -132,7 +132,7 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             raise ResnetctlError(
                 f"another resnetctl is {doing} in {printable(folder)}",
-                hint="wait for it to end, or stop it first",
+                hint="wait for it to finish, or stop it first",
             ) from None
         yield
     finally:
@@ -144,7 +144,7 @@ _FLOCK, _FLOCK_TYPE = ("qqihh", 3) if sys.platform == "darwin" else ("hhqqi0q", 
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds `folder_lock` on `folder`. Asks the system without taking the lock for a moment."""
+    """Whether another process holds `folder_lock` on `folder`, without taking the lock even briefly."""
     try:
         fd = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Facts about this machine: processor, memory, accelerators, decoders, disks. It only looks, and changes nothing.
+"""Facts about this machine: processor, memory, accelerators, decoders, disks. Read-only.
 
-What a container or a batch system leaves to this process counts, not what the machine has: CPU affinity and the
-limits of cgroups (v1 and v2) are taken into account.
+Figures are what this process may use, not what the machine has: CPU affinity and the limits of cgroups (v1 and v2) are
+taken into account.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _X86_ISA = "sse4_2 avx f16c fma avx2 avx512f avx512bw avx512_vnni avx512_bf16 av
 _AMX_ISA = "amx_tile amx_int8 amx_bf16 amx_fp16"
 _ARM_ISA = "asimd fphp asimdhp asimddp i8mm bf16 sve sve2 sme"
 _ISA = f"{_X86_ISA} {_AMX_ISA} {_ARM_ISA}".split()  # as Linux spells them
-_NEON = {"asimd": "neon"}  # the name that people know it by
+_NEON = {"asimd": "neon"}  # the better-known name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """The processor. `usable_cores` is what affinity and cgroup limits leave, at least 1."""
+    """The processor. `usable_cores`: within affinity and cgroup limits, at least 1."""
 
     model: str
     architecture: str
@@ -46,7 +46,7 @@ class Cpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of main memory; `total` and `available` are within the cgroup's limit where there is one."""
+    """Bytes of main memory; `total` and `available` are within the cgroup's limit, if any."""
 
     total_bytes: int
     available_bytes: int
@@ -55,7 +55,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One device as torch calls it (`cuda:0`); ROCm's devices are called cuda in torch, so `kind` tells them apart."""
+    """One device by torch's name (`cuda:0`); ROCm's devices are called cuda in torch, so `kind` distinguishes them."""
 
     device: str
     kind: str
@@ -68,7 +68,7 @@ class Accelerator:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The file system that a path is on or would be on, in bytes; `exists` is about the path itself."""
+    """The file system of an existing or future path, in bytes; `exists` refers to the path itself."""
 
     path: str
     exists: bool
@@ -78,7 +78,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Usable:
-    """The logical cores that a process may run on, and how many of them at once its cgroup's `quota` allows."""
+    """The logical cores that a process may run on, and the number of them that its cgroup's `quota` allows at once."""
 
     machine: str
     cores: frozenset[int]
@@ -88,8 +88,8 @@ class Usable:
 def default_workers(device_type: str, cores: int) -> int:
     """Loader workers of a training process that has `cores` to itself.
 
-    Beside an accelerator the cores have nothing else to do: one worker a core, up to 16. On the CPU they compute
-    the model, which costs many times more than decoding does, so one worker for four cores keeps up.
+    With an accelerator the cores have nothing else to do: one worker per core, up to 16. On the CPU they compute the
+    model, which costs many times more than decoding, so one worker for four cores keeps up.
     """
     if device_type == "cpu":
         cores //= 4
@@ -97,13 +97,13 @@ def default_workers(device_type: str, cores: int) -> int:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may use: its affinity, and the cgroup's quota rounded up."""
+    """Logical cores that this process may use: its affinity, limited by the cgroup's quota rounded up."""
     here = usable()
     return share_of(here, [here])
 
 
 def usable() -> Usable:
-    """What this process may use."""
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = frozenset(os.sched_getaffinity(0))
     else:
@@ -115,10 +115,10 @@ def usable() -> Usable:
 
 
 def share_of(own: Usable, ranks: Sequence[Usable]) -> int:
-    """Cores for one of `ranks`, `own`, at least 1: a core that several of them may run on is divided among those.
+    """Cores for one of `ranks`, `own`, at least 1: a core that several ranks may run on is divided among them.
 
-    Under `srun` each rank has cores of its own, under torchrun all may run anywhere, and ranks bound to their GPU's
-    NUMA node share it with the others there. A quota is the whole container's, and divided among its machine's ranks.
+    Under `srun` each rank has its own cores, under torchrun all may run anywhere, and ranks bound to their GPU's NUMA
+    node share it with the others there. A quota is the container's, and divided among the ranks on its machine.
     """
     here = [rank for rank in ranks if rank.machine == own.machine]
     share = sum(1 / sum(core in rank.cores for rank in here) for core in own.cores)
@@ -146,7 +146,7 @@ def cpu() -> Cpu:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; on some Arm machines the model stands in a last block of its own."""
+    """The first processor of /proc/cpuinfo; some Arm machines give the model in a separate last block."""
     facts: dict[str, str] = {}
     for line in (read_file(Path("/proc/cpuinfo")) or "").splitlines():
         key, colon, value = line.partition(":")
@@ -169,7 +169,7 @@ def _physical_cores() -> int | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a short command prints; None if it is missing or fails."""
+    """The output of a short command; None if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -196,7 +196,7 @@ def memory() -> Memory:
 
 
 def accelerators() -> list[Accelerator]:
-    """What torch offers beside the CPU, in torch's order."""
+    """torch's devices besides the CPU, in torch's order."""
     import torch
 
     found = []
@@ -213,7 +213,7 @@ def accelerators() -> list[Accelerator]:
                     memory_bytes=device.total_memory,
                     capability=getattr(device, "gcnArchName", None) if rocm else f"{device.major}.{device.minor}",
                     driver=driver,
-                    bf16=rocm or device.major >= 8,  # below Ampere torch only emulates it
+                    bf16=rocm or device.major >= 8,  # torch only emulates it before Ampere
                 )
             )
     if hasattr(torch, "xpu") and torch.xpu.is_available():
@@ -260,7 +260,7 @@ def _amd_driver() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what computes, None for what is not there; of CUDA, ROCm and cuDNN those that torch brings."""
+    """Versions of the libraries used, None if missing; CUDA, ROCm and cuDNN are those bundled with torch."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -285,13 +285,13 @@ def versions() -> dict[str, str | None]:
 
 
 def _cudnn_version(number: int) -> str:
-    """`92600` is 9.26.0, `8902` is 8.9.2: cuDNN gave the major number another place from 9 on."""
+    """`92600` is 9.26.0, `8902` is 8.9.2: the major number moved in cuDNN 9."""
     major, rest = divmod(number, 10_000 if number >= 90_000 else 1_000)
     return f"{major}.{rest // 100}.{rest % 100}"
 
 
 def decoders() -> dict[str, Any]:
-    """What decodes images here: the formats of TorchCodec, each tried on an image, and versions of the others."""
+    """The image decoders: TorchCodec's formats, each tried on an image, and versions of the others."""
     return {
         "torchcodec": [kind for kind in ("jpeg", "png", "webp") if _decodes(kind)],
         "nvjpeg": _decodes("jpeg", device="cuda"),
@@ -350,7 +350,7 @@ def _nvimgcodec() -> str | None:
 
 
 def space(path: Path) -> Space:
-    """Room on the file system of `path`, or of the nearest folder above it that exists."""
+    """Space on the file system of `path`, or of its nearest existing parent."""
     absolute = path.absolute()
     for folder in (absolute, *absolute.parents):
         try:
@@ -362,6 +362,6 @@ def space(path: Path) -> Space:
 
 
 def shared_memory() -> Space | None:
-    """/dev/shm, through which workers hand over batches; None if the system has none."""
+    """/dev/shm, through which workers pass batches; None if the system has none."""
     path = Path("/dev/shm")
     return space(path) if path.is_dir() else None

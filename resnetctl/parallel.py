@@ -1,4 +1,4 @@
-"""The same work on many items in several processes, with one count of the progress."""
+"""Maps a function over items in several processes, with a common progress count."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TELL_SECONDS = 0.25
-_AHEAD = 4  # items a worker has waiting
+_AHEAD = 4  # items queued per worker
 
 
 class _Stopped(Exception):
-    """The main process wants no more."""
+    """The main process has stopped the work."""
 
 
 _advance: Callable[[int], None] = lambda count: None  # noqa: E731
 
 
 def advance(count: int) -> None:
-    """Say, inside the work, that `count` more units are done."""
+    """Called from the work: `count` more units are done."""
     _advance(count)
 
 
 def end_with_parent(parent: int) -> None:
-    """On Linux, have the kernel kill this process as soon as `parent`, which started it, is gone, however it ended.
+    """On Linux, have the kernel kill this process when its `parent` ends, however that happens.
 
-    An orphan would go on writing. Where the parent is gone already, this process ends here.
+    An orphan would continue writing. If the parent is gone already, this process exits here.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -57,7 +57,7 @@ def in_parallel(
 ) -> Iterator[Result]:
     """Results of `work` on `items`, in any order, from `workers` processes (0: this one), each prepared by `start`.
 
-    `tell` is called now and then with the sum of what `advance` counted. A worker's exception is raised here.
+    `tell` is called from time to time with the total of `advance`. A worker's exception is raised here.
     Raises ResnetctlError if a worker is killed.
     """
     if workers == 0:
@@ -80,7 +80,7 @@ def in_parallel(
     except BrokenProcessPool as error:
         raise ResnetctlError(
             "a worker process was killed",
-            hint="out of memory? (dmesg tells) Try fewer --workers",
+            hint="out of memory? (see dmesg) Try fewer --workers",
         ) from error
     finally:
         stop.set()

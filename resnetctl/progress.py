@@ -1,11 +1,11 @@
-"""How long-running work tells how far it is, without knowing who shows it."""
+"""How long-running work reports progress, independently of its display."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int | None], None]
-"""`progress(what, done, total)`: called often and cheap; `total` is None if it is not known beforehand."""
+"""`progress(what, done, total)`: called often and cheap; `total` is None if unknown."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:

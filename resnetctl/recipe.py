@@ -1,7 +1,7 @@
-"""Recipes in layers, and where each value came from.
+"""Layered recipes, and the origin of each value.
 
-Each layer beats the one before: the defaults in `recipe_fields`, a preset in `recipes/*.toml`, the user's own TOML file
-(which may say `extends = "fast"`), and single values from flags and `--set key=value`.
+Each layer overrides the previous one: the defaults in `recipe_fields`, a preset in `recipes/*.toml`, the user's TOML
+file (which may say `extends = "fast"`), and single values from flags and `--set key=value`.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ __all__ = [
 _PRESETS = Path(__file__).parent / "recipes"
 _MAX_FILE_BYTES = 1 << 20
 _MAX_EXTENDS = 8
-_LATER_SECTIONS = ("ema",)  # which the first version's checkpoints do not have
+_LATER_SECTIONS = ("ema",)  # missing in the first version's checkpoints
 
 
 class Override(NamedTuple):
-    """One value from outside the recipe, such as a flag's: `section.key`, the value, and who gave it."""
+    """One value from outside the recipe, such as a flag's: `section.key`, the value, and its origin."""
 
     key: str
     value: Any
@@ -78,12 +78,12 @@ class _Layer(NamedTuple):
 
 
 def keys() -> list[str]:
-    """Every `section.key`, in the order in which a recipe shows them."""
+    """Every `section.key`, in display order."""
     return [f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)]
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """What `section.key` may be, where that is true or false or one of a few words; else nothing."""
+    """The allowed values of `section.key`, if that is a boolean or one of a few words; else empty."""
     section, name = key.split(".")
     declared = next(f for f in fields(SECTIONS[section]) if f.name == name)
     if kinds(SECTIONS[section])[name] is bool:
@@ -109,13 +109,13 @@ def value_of(recipe: Recipe, key: str) -> Any:
 
 
 def may_change(key: str) -> bool:
-    """Whether a resumed run may go on with another value of `section.key`."""
+    """Whether a resumed run may change `section.key`."""
     section, name = key.split(".")
     return next(f.metadata["resume"] == "free" for f in fields(SECTIONS[section]) if f.name == name)
 
 
 def effective_lr(recipe: Recipe) -> float:
-    """The peak learning rate in use: `lr`, scaled by `lr_rule` where it is stated for another global batch."""
+    """The peak learning rate in use: `lr`, scaled by `lr_rule` if it is stated for another global batch."""
     optimizer = recipe.optimizer
     if not optimizer.lr_batch:
         return optimizer.lr
@@ -140,8 +140,8 @@ def differences(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
 def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override, ...] = ()) -> Recipe:
     """A preset by its name, or a TOML file by its path, with `overrides` on top (a later one wins).
 
-    Where a layer gives `optimizer.lr` and not `optimizer.lr_batch`, the rate given is the rate used. Raises UsageError
-    naming every unknown key and every value that cannot be, with its origin.
+    If a layer sets `optimizer.lr` but not `optimizer.lr_batch`, the rate is used unscaled. Raises UsageError that lists
+    every unknown key and every invalid value, with its origin.
     """
     layers = _file_layers(name_or_path)
     values: dict[str, Any] = {}
@@ -150,7 +150,7 @@ def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override
     about: dict[str, Any] = {}
     for layer in layers:
         _apply(layer.values, dict.fromkeys(layer.values, layer.origin), values, origins, problems)
-        # a file that changes a preset has not its published result
+        # a file that changes a preset does not have its published result
         about = {**about, "published": "", **layer.about}
     given = {override.key: override for override in overrides}
     _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
@@ -158,7 +158,7 @@ def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override
 
 
 def change_recipe(recipe: Recipe, overrides: list[Override] | tuple[Override, ...]) -> Recipe:
-    """`recipe` with single values laid over it, by the same rules as in `load_recipe`."""
+    """`recipe` with single values overridden, by the rules of `load_recipe`."""
     values = {key: value_of(recipe, key) for key in keys()}
     origins = dict(recipe.origins)
     problems: list[tuple[str, str]] = []
@@ -174,12 +174,12 @@ def _apply(
     origins: dict[str, str],
     problems: list[tuple[str, str]],
 ) -> None:
-    """Lay `layer` over `values`; keys that do not exist become problems."""
+    """Merge `layer` into `values`; unknown keys become problems."""
     known = keys()
     layer, layer_origins = dict(layer), dict(layer_origins)
     if "optimizer.lr" in layer and "optimizer.lr_batch" not in layer and values.get("optimizer.lr_batch"):
         layer["optimizer.lr_batch"] = 0
-        layer_origins["optimizer.lr_batch"] = f"{layer_origins['optimizer.lr']}: a rate that is given is the rate used"
+        layer_origins["optimizer.lr_batch"] = f"{layer_origins['optimizer.lr']}: a given rate is used unscaled"
     for key, value in layer.items():
         if key in known:
             values[key], origins[key] = value, layer_origins[key]
@@ -188,7 +188,7 @@ def _apply(
 
 
 def _suggestion(key: str) -> str:
-    """ ", did you mean …?" by the whole key, or by its last part where the section is missing or wrong."""
+    """ "; did you mean …?" by the whole key, or by its last part if the section is missing or wrong."""
     last = key.rpartition(".")[2]
     same_name = [known for known in keys() if known.rpartition(".")[2] == last]
     close = same_name[0] if same_name else did_you_mean(key, keys())
@@ -201,7 +201,7 @@ def _suggestion(key: str) -> str:
 def _build(
     about: dict[str, Any], values: dict[str, Any], origins: dict[str, str], problems: list[tuple[str, str]]
 ) -> Recipe:
-    """The recipe of all layers' `values`; raises RecipeError with everything that is wrong."""
+    """The recipe of all layers' `values`; raises RecipeError with all problems."""
     sections: dict[str, Any] = {}
     for section, kind in SECTIONS.items():
         given = {f.name: values[key] for f in fields(kind) if (key := f"{section}.{f.name}") in values}
@@ -226,7 +226,7 @@ def _build(
 
 
 def _file_layers(name_or_path: str) -> list[_Layer]:
-    """The file and all that it extends, the deepest first."""
+    """The file and everything it extends, deepest first."""
     layers: list[_Layer] = []
     wanted, folder, needed_by = name_or_path, Path(), ""
     while True:
@@ -237,12 +237,12 @@ def _file_layers(name_or_path: str) -> list[_Layer]:
             raise UsageError(
                 f"no recipe is called {printable(wanted)}{needed_by.rstrip(',')}"
                 + (f"; did you mean {close}?" if close else ""),
-                hint="resnetctl recipe list shows all; a file of your own is given as its path, ending in .toml",
+                hint="resnetctl recipe list shows all; your own file is given by its path, ending in .toml",
             )
         table = _read_toml(path, needed_by)
         extends = table.pop("extends", None)
         if not is_path:
-            table.pop("top1", None)  # what was published: see `recipe_published`
+            table.pop("top1", None)  # the published result: see `recipe_published`
         layers.insert(0, _layer(table, path, path.name if is_path else f"recipe {wanted}"))
         if extends is None:
             return layers
@@ -266,8 +266,8 @@ def _layer(table: dict[str, Any], path: Path, origin: str) -> _Layer:
 def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
     import tomllib
 
-    own = "resnetctl recipe list shows the built-in ones; resnetctl recipe new NAME --from RECIPE makes one of your own"
-    extended = "`extends` names a recipe of resnetctl recipe list, or a file by its path from the one that extends it"
+    own = "resnetctl recipe list shows the built-in ones; resnetctl recipe new NAME --from RECIPE makes your own"
+    extended = "`extends` names a built-in recipe (resnetctl recipe list), or a file by its path relative to this one"
 
     try:
         with path.open("rb") as file:
@@ -284,7 +284,7 @@ def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{printable(path)} is not TOML: {printable(error)}",
-            hint="a file to start from: resnetctl recipe new NAME --from RECIPE",
+            hint="for a valid file to start from: resnetctl recipe new NAME --from RECIPE",
         ) from None
 
 
@@ -292,7 +292,7 @@ def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
 
 
 def parse_set(text: str) -> Override:
-    """`section.key=value` as an Override. The value is TOML; texts need no quotes and lists no brackets.
+    """`section.key=value` as an Override. The value is TOML; strings need no quotes and lists no brackets.
 
     Raises UsageError if there is no `=`, no such key, or the value is of another type.
     """
@@ -327,7 +327,7 @@ def _parse_value(text: str, kind: Any) -> Any:
     if list(table) == ["v"]:
         return table["v"]
     try:
-        # TOML knows neither ".1" nor "1."
+        # TOML has neither ".1" nor "1."
         return float(text) if kind is float else text
     except ValueError:
         return text
@@ -337,7 +337,7 @@ def _parse_value(text: str, kind: Any) -> Any:
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
-    """The whole recipe as a recipe file; a comment behind each value says where it came from."""
+    """The whole recipe as a recipe file, with each value's origin as a comment."""
     lines = [f"{name} = {toml_value(getattr(recipe, name))}" for name in ABOUT if name != "notes"]
     lines += ["notes = [", *(f"    {toml_value(note)}," for note in recipe.notes), "]"]
     for section, kind in SECTIONS.items():
@@ -351,13 +351,13 @@ def recipe_to_toml(recipe: Recipe) -> str:
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, with origins, as JSON takes it."""
+    """The whole recipe, with origins, as a JSON document."""
     document: dict[str, Any] = encode(recipe)
     return document
 
 
 def recipe_from_dict(document: Any) -> Recipe:
-    """The recipe that `recipe_to_dict` wrote, every value checked again. Raises CheckpointError if it is not one."""
+    """The inverse of `recipe_to_dict`, every value checked again. Raises CheckpointError if it is invalid."""
     if not isinstance(document, dict):
         raise CheckpointError("the checkpoint's recipe is not a table of values")
     values: dict[str, Any] = {}
@@ -366,7 +366,7 @@ def recipe_from_dict(document: Any) -> Recipe:
         if name in SECTIONS and isinstance(entries, dict):
             values |= {f"{name}.{key}": value for key, value in entries.items()}
         elif name not in (*ABOUT, "origins"):
-            problems.append((printable(name)[:80], "no recipe of this version has it"))
+            problems.append((printable(name)[:80], "unknown in this version's recipes"))
     try:
         origins = decode(dict[str, str], document.get("origins", {}), "origins")
     except ValueError:
@@ -376,11 +376,11 @@ def recipe_from_dict(document: Any) -> Recipe:
     read_origins: dict[str, str] = {}
     _apply(values, {key: origins.get(key, "default") for key in values}, read, read_origins, problems)
     problems += [(name, "it is missing") for name in SECTIONS if name not in (*document, *_LATER_SECTIONS)]
-    # a key that an older version did not have takes its default, which must therefore be what that version did
+    # a key that an older version lacked takes its default, which must therefore match that version's behaviour
     try:
         return _build({name: document[name] for name in ABOUT if name in document}, read, read_origins, problems)
     except RecipeError as error:
         raise CheckpointError(
             f"the checkpoint's recipe is not valid: {error.message}",
-            hint="it was written by another version of resnetctl, or changed since",
+            hint="it was written by another version of resnetctl, or changed afterwards",
         ) from None

@@ -1,6 +1,6 @@
-"""The recipe's values: every one that decides what a training run computes, with its meaning and its bounds.
+"""The recipe's values, which determine what a training run computes, with their meaning and bounds.
 
-A key is declared once: its default, its bounds, whether a resumed run may change it, and below that what it means.
+A key is declared once: its default, its bounds, whether a resumed run may change it, and its meaning below.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe(Section):
-    """Which network, and from which weights it starts."""
+    """The network and its starting weights."""
 
     arch: str = key("resnet50", one_of(*ARCHITECTURES))
     """torchvision's name of the network."""
@@ -35,12 +35,12 @@ class ModelRecipe(Section):
     zero_init_residual: bool = key(True)
     """Start each residual branch's last batch norm at zero, so that every block starts as the identity."""
     blurpool: bool = key(False)
-    """Blur before each strided convolution that has 16 input channels or more."""
+    """Blur before each strided convolution with 16 or more input channels."""
     blurpool_max: bool = key(False)
     """With blurpool: blur instead of the max-pool's stride too, as Composer does and FFCV does not."""
     conv_init: str = key("fan-out", one_of("fan-out", "fan-in"))
-    """Convolutions start normal with deviation √(2 / fan) (He et al. 2015), the fan that of the outputs, as in
-    torchvision, or of the inputs, as in NVIDIA's examples and Composer."""
+    """Convolutions start normal with deviation √(2 / fan) (He et al. 2015): "fan-out", as in torchvision, or "fan-in",
+    as in NVIDIA's examples and Composer."""
     drop_path: float = key(0.0, less_than(1))
     """Probability that an image skips the last block's residual branch, rising linearly from 0 at the first block
     (Huang et al. 2016, stochastic depth)."""
@@ -50,7 +50,7 @@ class ModelRecipe(Section):
     """The last layer starts uniform, as torch.nn.Linear does; "normal": with deviation 0.01 and no bias (Goyal et al.
     2017); or "fan-in": normal with deviation √(2 / inputs), as in Composer."""
     head_bias: str = key("drawn", one_of("drawn", "-log-classes"))
-    """The last layer's bias: as head_init draws it, or the negative logarithm of the number of classes, at which
+    """The last layer's bias: as head_init draws it, or the negative logarithm of the number of classes, so that
     binary cross-entropy starts low."""
 
     def _conflicts(self) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ class ModelRecipe(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe(Section):
-    """How images are cut, scaled and normalised."""
+    """How images are cropped, resized and normalised."""
 
     train_size: int = key(224, between(32, 1024))
     """Final training resolution in pixels."""
@@ -72,9 +72,9 @@ class DataRecipe(Section):
     )
     """Fractions of the run between which the resolution grows."""
     train_size_ramp_shift: float = key(0.0, between(-1000.0, 1000.0))
-    """Epochs by which both ends of the ramp come later; below 0: sooner."""
+    """Epochs by which both ends of the ramp are delayed; below 0: advanced."""
     train_size_multiple: int = key(32, between(1, 1024))
-    """While it grows, the resolution is rounded to a multiple of so many pixels."""
+    """While it grows, the resolution is rounded to a multiple of this many pixels."""
     crop_scale: tuple[float, float] = key(
         (0.08, 1.0), rising(0.001, 1.0, "two fractions of the area, 0.001 <= smallest <= largest <= 1")
     )
@@ -93,17 +93,17 @@ class DataRecipe(Section):
     color_jitter: tuple[float, float, float, float] = key(
         (0.0, 0.0, 0.0, 0.0), each(0.0, 1.0, "four numbers from 0 to 1")
     )
-    """Brightness, contrast, saturation and hue change by a random factor, at most 1 ± this (hue, up to 0.5: turned)."""
+    """Brightness, contrast, saturation and hue change by a random factor, up to 1 ± this (hue, up to 0.5: shift)."""
     random_erase: float = key(0.0, between(0.0, 1.0))
     """Probability that a random box of 2 to 33 % of the image is erased to the mean colour, as in torchvision."""
     repeated_augmentation: int = key(1, between(1, 100))
-    """How often a sample comes in a batch, each time augmented otherwise; an epoch has fewer samples in proportion."""
+    """Times a sample is repeated in a batch, augmented differently; an epoch has proportionally fewer samples."""
     interpolation: str = key("bilinear", one_of("bilinear", "bicubic"))
-    """How images are resized, with antialias: "bilinear" or "bicubic"."""
+    """Antialiased resizing: "bilinear" or "bicubic"."""
     val_resize: int = key(256, between(32, 2048))
     """Evaluation: the shorter side is resized to this many pixels."""
     val_size: int = key(224, between(32, 1024))
-    """Evaluation: the central square cut out of it, in pixels."""
+    """Evaluation: side of the central square crop, in pixels."""
     val_flip_average: bool = key(False)
     """Evaluation: average the outputs for the image and its mirror image."""
     mean: tuple[float, float, float] = key((0.485, 0.456, 0.406), each(0, 1, "three numbers from 0 to 1"))
@@ -113,12 +113,12 @@ class DataRecipe(Section):
     decoder: str = key(
         "auto", one_of("auto", "nvimgcodec", "torchcodec", "torchvision", "pillow", "cuda"), resume="free"
     )
-    """What decodes images; "auto": the first of the others that runs here, all to the same pixels. "cuda": training's
-    JPEGs by the GPU, for fewer than about 4 cores a GPU; its pixels differ a little."""
+    """The image decoder; "auto": the first available of the others, all with the same pixels. "cuda": training JPEGs
+    on the GPU, for fewer than about 4 cores per GPU; its pixels differ slightly."""
     workers: int = key(-1, between(-1, 1024), resume="free")
-    """Loader processes; -1: chosen from the machine, 0: none. It never changes a result."""
+    """Loader processes; -1: chosen for the machine, 0: none. It never changes a result."""
     timeout_seconds: int = key(300, between(0, 86_400), resume="free")
-    """How long a batch may take a loader process before the run stops with an error; 0: for ever."""
+    """Seconds to wait for a batch before the run stops with an error; 0: no limit."""
 
     def _conflicts(self) -> list[tuple[str, str]]:
         found = []
@@ -131,13 +131,13 @@ class DataRecipe(Section):
         if self.color_jitter[3] > 0.5:
             found.append(("color_jitter", f"hue {self.color_jitter[3]} is more than 0.5, half of the colour circle"))
         if self.decoder == "cuda" and (self.augment != "none" or any(self.color_jitter)):
-            found.append(("decoder", '"cuda" makes images where data.augment and data.color_jitter cannot change them'))
+            found.append(("decoder", '"cuda" decodes out of reach of data.augment and data.color_jitter'))
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRecipe(Section):
-    """How long, in what batches and in what arithmetic."""
+    """Duration, batches and arithmetic."""
 
     epochs: int = key(rule=between(1, 100_000))
     """Passes over the training data."""
@@ -146,48 +146,49 @@ class TrainRecipe(Section):
     micro_batch: int = key(0, between(0, 1 << 20))
     """Images per forward pass on one device; 0: chosen for the device."""
     sync_bn: bool = key(False)
-    """Batch norm over the images of all devices together instead of each device's own."""
+    """Batch norm over the images of all devices instead of each device's own."""
     loss: str = key("cross-entropy", one_of("cross-entropy", "bce"))
-    """"cross-entropy", or "bce": binary cross-entropy, each class a question of its own."""
+    """"cross-entropy", or "bce": binary cross-entropy, each class independently."""
     label_smoothing: float = key(0.0, less_than(1))
-    """Share of the target that is spread over all classes."""
+    """Share of the target spread over all classes."""
     bce_threshold: float = key(0.0, less_than(1))
     """With "bce": targets above it become 1 and all others 0, so that each class of a mixed image counts fully, as
     timm's bce_target_thresh does; 0: targets as they are."""
     bce_sum: bool = key(False)
     """With "bce": the sum over the classes, as in Composer, instead of their mean, as in timm."""
     clip_grad_norm: float = key(0.0, between(0.0, 1e9))
-    """Longest gradient, as the norm over all parameters: longer ones are scaled to it; 0: any length."""
+    """Maximum gradient norm over all parameters: larger ones are scaled to it; 0: no limit."""
     freeze: str = key("nothing", one_of("nothing", "backbone"))
-    """What does not learn in the first freeze_epochs: "nothing", or the "backbone", which is all but the last layer."""
+    """What is frozen in the first freeze_epochs: "nothing", or the "backbone", which is all but the last layer."""
     freeze_epochs: float = key(0.0, between(0.0, 100_000.0))
-    """Epochs after which all learns; 0: none does for the whole run."""
+    """Epochs until everything is unfrozen; 0: frozen for the whole run."""
     freeze_norm: bool = key(False)
-    """Batch norm keeps, and uses, the statistics that the starting weights came with."""
+    """Batch norm keeps, and uses, the statistics of the starting weights."""
     mixup_alpha: float = key(0.0, between(0.0, 2.0))
-    """Images and targets of a batch are blended in pairs, the share drawn from Beta(alpha, alpha); 0: not."""
+    """Images and targets of a batch are blended in pairs, the share drawn from Beta(alpha, alpha); 0: off."""
     cutmix_alpha: float = key(0.0, between(0.0, 2.0))
-    """A box of each image, and that share of its target, comes from its partner; with mixup, each half of the time."""
+    """A box of each image, and that share of its target, comes from its partner; with mixup, each half of the time;
+    0: off."""
     mix_style: str = key("torchvision", one_of("torchvision", "timm"))
-    """Whose pairs and boxes: "torchvision", each with the image before, or "timm", the first with the last one."""
+    """Pairs and boxes as in "torchvision", each with the image before, or "timm", the first with the last one."""
     precision: str = key("auto", one_of("auto", "bf16", "fp16", "fp32"))
     """Arithmetic of forward and backward: "auto", "bf16", "fp16" or "fp32"."""
     channels_last: bool = key(True)
     """Keep activations as [B, H, W, C] in memory, which is faster for convolutions on most devices."""
     compile: str = key("auto", one_of("auto", "on", "off"), resume="free")
-    """torch.compile: "auto" (on CUDA where a C compiler is found), "on" or "off"."""
+    """torch.compile: "auto" (on CUDA if a C compiler is found), "on" or "off"."""
     deterministic: bool = key(False)
-    """On a GPU: only algorithms that give the same bits each time, which are slower; on the CPU they all do."""
+    """On a GPU, use only bitwise reproducible algorithms, which are slower; on the CPU all are."""
     seed: int = key(0, between(0, (1 << 63) - 1))
     """The seed of the initial weights, the order of the samples and every augmentation."""
     max_steps: int = key(0, between(0, 1 << 40), resume="free")
-    """Stop after so many optimizer steps, the schedule unchanged; 0: all."""
+    """Stop after this many optimizer steps, with the schedule unchanged; 0: no limit."""
     loss_every: int = key(50, between(1, 1 << 30))
     """Steps between readings of the loss, each of which waits for the device."""
     running_loss_every: int = key(0, between(0, 1 << 30))
     """Mini-batches between prints of the running loss; 0: none."""
     tensorboard: bool = key(False, resume="free")
-    """Also write the metrics as events for TensorBoard into the run's folder (an extra)."""
+    """Also write the metrics as TensorBoard events into the run's folder (an extra)."""
     eval_every_epochs: int = key(1, between(1, 100_000), resume="free")
     """Epochs between evaluations; the last epoch is always evaluated."""
 
@@ -206,32 +207,32 @@ class OptimizerRecipe(Section):
     lr: float = key(rule=between(0.0, 1000.0))
     """Peak learning rate."""
     lr_batch: int = key(0, between(0, 1 << 20))
-    """The global batch that `lr` is stated for, from which lr_rule finds the rate for another; 0: lr as it is."""
+    """The global batch that `lr` is stated for, from which lr_rule computes it for another; 0: lr unscaled."""
     lr_rule: str = key("linear", one_of("linear", "sqrt"))
     """The rate used is lr × global_batch / lr_batch ("linear", Goyal et al. 2017), or lr × the square root of that
     ratio ("sqrt", as timm does for LAMB and Adam)."""
     momentum: float = key(0.9, less_than(1))
-    """Share of the last update that is kept."""
+    """Share of the last update that is retained."""
     nesterov: bool = key(False)
     """Nesterov's form of the momentum."""
     betas: tuple[float, float] = key((0.9, 0.999), each(0, 0.99999999, "two shares from 0 to less than 1"))
-    """"adamw" and "lamb": shares of the running means of the gradient and of its square that are kept."""
+    """"adamw" and "lamb": decay rates of the running means of the gradient and its square."""
     eps: float = key(1e-8, between(0.0, 1.0))
     """"adamw" and "lamb": added to the denominator."""
     backbone_lr: float = key(1.0, between(0.0, 1.0))
     """Factor of the rate for all but the last layer."""
     weight_decay: float = key(0.0, between(0.0, 1.0))
-    """"sgd": L2 penalty added to the gradient. "adamw", "lamb": share of the weights, times the rate, that each step
-    takes away. "sgdw": share of the weights that a step at the peak rate takes away."""
+    """"sgd": L2 penalty added to the gradient. "adamw", "lamb": share of the weights, times the rate, removed by each
+    step. "sgdw": share of the weights removed by a step at the peak rate."""
     no_decay: str = key("nothing", one_of("nothing", "norm", "named-bn", "norm-and-bias"))
-    """What weight decay leaves out: "nothing"; "norm", batch norm's weights and biases; "named-bn", those of them with
-    bn in their names, which the shortcuts' have not, as in FFCV and NVIDIA's examples; or "norm-and-bias"."""
+    """Excluded from weight decay: "nothing"; "norm", batch norm's weights and biases; "named-bn", those of them with
+    bn in their names, unlike the shortcuts', as in FFCV and NVIDIA's examples; or "norm-and-bias"."""
 
     def _conflicts(self) -> list[tuple[str, str]]:
         if self.nesterov and self.momentum == 0:
             return [("nesterov", "true needs an optimizer.momentum above 0")]
         if self.nesterov and self.name not in ("sgd", "sgdw"):
-            return [("nesterov", f"{self.name} has no such form")]
+            return [("nesterov", f"{self.name} does not support it")]
         return []
 
 
@@ -240,16 +241,16 @@ class ScheduleRecipe(Section):
     """The learning rate over the run, as a factor of its peak."""
 
     name: str = key("linear", one_of("constant", "linear", "cosine", "step", "one-cycle"))
-    """After the warm-up: "constant"; "linear" or "cosine" to `final`; "step": falls by step_factor now and then; or
-    "one-cycle": a cosine up during the warm-up, and one down."""
+    """After the warm-up: "constant"; "linear" or "cosine" to `final`; "step": drops by step_factor; or "one-cycle": a
+    cosine up during the warm-up, then a cosine down."""
     per: str = key("step", one_of("step", "epoch"))
-    """The rate changes with each "step", or with each "epoch" and stays the same throughout it."""
+    """The rate changes with each "step", or with each "epoch" and is constant within it."""
     warmup_epochs: float = key(0.0, between(0.0, 100_000.0))
-    """Epochs of linear rise to the peak; at most half of the run, however short that is."""
+    """Epochs of linear rise to the peak; at most half of the run."""
     warmup_start: float = key(0.0, between(0.0, 1.0))
     """Factor of the peak at step 0 of a warm-up."""
     peak_in_warmup: bool = key(False)
-    """The last step (or epoch) of the warm-up has the peak already, as in NVIDIA's examples; else the one after it."""
+    """The warm-up's last step (or epoch) is at the peak, as in NVIDIA's examples; else the one after it is."""
     decay_from: str = key("warmup", one_of("warmup", "start"))
     """"linear" and "cosine" count from the end of the "warmup", or from the "start" of the run as timm does."""
     final: float = key(0.0, between(0.0, 1.0))
@@ -264,15 +265,15 @@ class ScheduleRecipe(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class EmaRecipe(Section):
-    """An exponential moving average of weights and buffers, which is what is evaluated."""
+    """An exponential moving average of weights and buffers, used for evaluation."""
 
     every_steps: int = key(0, between(0, 1 << 40))
     """Optimizer steps between updates of the average; 0: no average."""
     count: str = key("run", one_of("run", "epoch"))
-    """Updates come after each every_steps-th step of the "run"; or after the first step of each "epoch" and every
-    every_steps-th from there, as in torchvision's reference."""
+    """Updates follow every every_steps-th step of the "run"; or the first step of each "epoch" and every every_steps-th
+    from there, as in torchvision's reference."""
     decay: float = key(0.9999, less_than(1))
-    """Share of the average that an update keeps."""
+    """Share of the average that an update retains."""
     rescale: bool = key(False)
     """1 - decay is multiplied by global_batch × every_steps / epochs, as torchvision's reference does."""
     half_life: float = key(0.0, between(0.0, 1e12))
@@ -283,36 +284,36 @@ class EmaRecipe(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRecipe(Section):
-    """When checkpoints are written, and how many stay."""
+    """When checkpoints are written, and how many are kept."""
 
     every_steps: int = key(0, between(0, 1 << 40), resume="free")
     """Optimizer steps between checkpoints; 0: by time."""
     every_minutes: float = key(10.0, between(0.01, 1e6), resume="free")
-    """Minutes between checkpoints where every_steps is 0."""
+    """Minutes between checkpoints if every_steps is 0."""
     keep: int = key(2, between(2, 10_000), resume="free")
-    """How many of the newest stay, besides the best."""
+    """Number of newest checkpoints kept, besides the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a run; `origins` says for each `section.key` where its value came from."""
+    """Everything that determines a run; `origins` gives the origin of each `section.key`."""
 
     name: str
     """The preset's name, or the recipe file's."""
     summary: str = ""
-    """One line on what it is for."""
+    """One line on its purpose."""
     notes: tuple[str, ...] = ()
-    """What to know about its values; (m) marks one that was recalled and not read from the source."""
+    """Remarks on its values; (m) marks one recalled rather than read from the source."""
     published: str = ""
     """The result its authors published, as "published by X: …"; empty if there is none."""
     source: str = ""
-    """Where its values were read."""
+    """Where its values come from."""
     model: ModelRecipe
-    """Which network."""
+    """The network."""
     data: DataRecipe
     """How images are cut, scaled and normalised."""
     train: TrainRecipe
-    """How long and in what batches."""
+    """Duration and batches."""
     optimizer: OptimizerRecipe
     """The optimizer and its rate."""
     schedule: ScheduleRecipe
@@ -322,7 +323,7 @@ class Recipe:
     checkpoint: CheckpointRecipe
     """When checkpoints are written."""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
-    """Where each value came from, by `section.key`."""
+    """The origin of each value, by `section.key`."""
 
 
 SECTIONS: dict[str, type] = {

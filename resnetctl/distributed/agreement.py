@@ -1,4 +1,4 @@
-"""What the ranks agree on step by step, without waiting for each other."""
+"""Agreement between ranks at every step, without waiting for each other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from resnetctl.distributed.group import Group
 
 
 class Agreement:
-    """Numbers of all ranks, of which each learns the maximum: a call later, when it has long arrived, or now.
+    """Maxima over all ranks: either one call later, when they have long arrived, or immediately.
 
-    Every rank must make the same calls. A process on its own always learns it now.
+    Every rank must make the same calls. A single process always gets them immediately.
     """
 
     def __init__(self, group: Group) -> None:
@@ -18,14 +18,14 @@ class Agreement:
         self._begun: Callable[[], list[int]] | None = None
 
     def later(self, values: Sequence[int]) -> list[int]:
-        """What the ranks gave at the call before this one, zeros at first."""
+        """The maxima of the previous call's values, zeros at first."""
         if self._group.size == 1:
             return list(values)
         before, self._begun = self._begun, self._group.begin_max(values)
         return [0] * len(values) if before is None else before()
 
     def now(self, values: Sequence[int]) -> list[int]:
-        """What they give now, and gave at the call before it that was not told yet; waits for all."""
+        """The maxima of these values and of the previous call's, if still pending; waits for all ranks."""
         before, self._begun = self._begun, None
         given = [max(pair) for pair in zip(values, before(), strict=True)] if before else values
         return self._group.all_max(given)

@@ -1,6 +1,6 @@
-"""The ranks of a run: what they agree on, and what one of them tells the others.
+"""The ranks of a run and their collectives.
 
-A single process is a group of one, so that no caller has to tell the cases apart.
+A single process is a group of one, so that no caller has to distinguish the cases.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others in a collective."""
 
 EXIT_LOST = 75
-"""Exit code of a rank that lost another one, which says what happened."""
+"""Exit code of a rank that lost another one; the other reports what happened."""
 
 
 class LostRankError(ResnetctlError):
@@ -59,12 +59,12 @@ class Group:
     def __init__(self, world: World, store: Any = None) -> None:
         self.world = world
         self.leaving = threading.Event()
-        """Set once this rank is about to end after an error, and is to be left to it."""
+        """Set once this rank is about to exit after an error and needs no intervention."""
         self._store = store
 
     @property
     def size(self) -> int:
-        """How many ranks there are."""
+        """The number of ranks."""
         return self.world.size
 
     @property
@@ -82,7 +82,7 @@ class Group:
         return list(values) if self.size == 1 else self.begin_max(values)()
 
     def begin_max(self, values: Sequence[int]) -> Callable[[], list[int]]:
-        """As `all_max`, which goes on in the background until what is returned is called."""
+        """As `all_max`, in the background; calling the returned function waits for the result."""
         numbers = torch.tensor(values, dtype=torch.int64)
         with _lost():
             work = dist.all_reduce(numbers, dist.ReduceOp.MAX, async_op=True)
@@ -122,7 +122,7 @@ class Group:
         return box[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The first rank's tensors, on every rank's CPU; what the others pass is not looked at."""
+        """The first rank's tensors, on every rank's CPU; the others' arguments are ignored."""
         if self.size == 1:
             return dict(tensors)
         places = self.broadcast([(k, t.dtype, t.shape) for k, t in tensors.items()])
@@ -142,19 +142,19 @@ class Group:
                     dist.broadcast(tensor, 0)
 
     def claim_error(self) -> bool:
-        """Whether this rank is the first that has an error. Raises RuntimeError if the first rank is gone."""
+        """Whether this rank is the first to have an error. Raises RuntimeError if rank 0 is gone."""
         return bool(self._store.add("error", 1) == 1)
 
     def wrap_ddp(self, model: torch.nn.Module, device: torch.device) -> torch.nn.parallel.DistributedDataParallel:
         """`model` in DistributedDataParallel, which averages its gradients over the ranks.
 
-        The ranks begin with the first one's parameters and buffers. From then on each keeps buffers of its own: those
-        of the first one count, and sending them to all before every step would change none of its bits.
+        The ranks begin with the first one's parameters and buffers. Afterwards each keeps its own buffers: the first
+        rank's are used, and broadcasting them before every step would not change them.
         """
         numbers = None if device.type == "cpu" else [device]
         with _lost():
             ddp = torch.nn.parallel.DistributedDataParallel(model, device_ids=numbers, gradient_as_bucket_view=True)
-        ddp.broadcast_buffers = False  # its keyword would leave out the first time as well, and is deprecated
+        ddp.broadcast_buffers = False  # its keyword is deprecated, and would skip the first time as well
         return ddp
 
 
@@ -162,14 +162,14 @@ ALONE = Group(World())
 
 
 _SEVERAL_NODES = (
-    "on several nodes each must reach the others by the address that its name has, and not 127.0.1.1: else name the "
-    "network interface, GLOO_SOCKET_IFNAME=eth0 and NCCL_SOCKET_IFNAME=eth0 (ip addr lists them)"
+    "on several nodes each host name must resolve to an address that the others can reach, not 127.0.1.1; else set the "
+    "network interface: GLOO_SOCKET_IFNAME=eth0 and NCCL_SOCKET_IFNAME=eth0 (ip addr lists them)"
 )
 
 
 @contextlib.contextmanager
 def _lost(hint: str | None = None) -> Iterator[None]:
-    """Let the error of a collective be a LostRankError, with another hint where one is given."""
+    """Turn a collective's error into a LostRankError, with `hint` if given."""
     try:
         yield
     except RuntimeError as error:
@@ -186,13 +186,13 @@ def joined(world: World) -> Iterator[Group]:
     """The group of all ranks, from the rendezvous to the end of the block.
 
     The process ends with its launcher, however that ends. CPU tensors go over gloo, CUDA tensors over NCCL. After an
-    error the process group is left as it is: to destroy it is to wait for the other ranks. Raises LostRankError where
-    other ranks do not join.
+    error the process group is not destroyed: that would wait for the other ranks. Raises LostRankError if other ranks
+    do not join.
     """
     if world.size == 1:
         yield ALONE
         return
-    if has_launcher(os.environ):  # before the rendezvous, in which a rank whose launcher is gone would wait for others
+    if has_launcher(os.environ):  # before the rendezvous, where a rank whose launcher is gone would wait for others
         end_with_parent(int(os.environ.get(LAUNCHER_PID) or os.getppid()))
     if "RANK" not in os.environ:
         _translate_slurm(world)
@@ -215,9 +215,9 @@ def joined(world: World) -> Iterator[Group]:
 def _gathering(store: Any, world: World) -> str:
     """A name shared by all ranks of this start, and by none of an earlier one.
 
-    torchrun's c10d rendezvous keeps one store over restarts, which still holds the addresses of ranks that are gone,
-    and its restart count differs between nodes. So each rank stores a random word, and the first rank publishes all
-    of them until every rank has found its own.
+    torchrun's c10d rendezvous keeps one store across restarts, which still holds the addresses of former ranks, and its
+    restart count differs between nodes. So each rank stores a random word, and the first rank publishes all of them
+    until every rank has found its own.
     """
     word = uuid.uuid4().hex
     store.set(f"word {world.rank}", word)

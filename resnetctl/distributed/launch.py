@@ -24,11 +24,11 @@ _SAVE_SECONDS = 600  # for a rank to finish its step and save, once asked to sto
 
 
 def launch(processes: int, arguments: list[str], notice: Callable[[str], None], *, on_gpus: bool = False) -> int:
-    """Run `resnetctl ARGUMENTS` in that many ranks on this machine and return the exit code.
+    """Run `resnetctl ARGUMENTS` in `processes` ranks on this machine and return the exit code.
 
-    With `on_gpus` each has a GPU of its own, and is kept near it.
+    With `on_gpus` each rank has its own GPU and is bound to nearby cores.
 
-    After a rank was killed, all of them restart from the last checkpoint, at most MAX_RESTARTS times. The first SIGINT,
+    If a rank is killed, all of them restart from the last checkpoint, at most MAX_RESTARTS times. The first SIGINT,
     SIGTERM or SIGUSR1 is passed on; a second one ends everything at once. Raises ResnetctlError if ranks keep being
     killed.
     """
@@ -36,7 +36,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None], 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.numa"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # `launch` says what happened, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # `launch` reports what happened, once
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     folder = Path(tempfile.mkdtemp(prefix="resnetctl-launch-"))
@@ -52,7 +52,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None], 
             except ChildFailedError as failed:
                 codes = {rank: failure.exitcode for rank, failure in sorted(failed.failures.items())}
             told = [code for code in codes.values() if code > 0 and code != EXIT_LOST]
-            if told:  # a rank failed by itself, and said why
+            if told:  # a rank failed by itself and said why
                 return told[0]
             what = _what_happened(codes)
             if attempt < MAX_RESTARTS:
@@ -93,9 +93,9 @@ _NODES = Path("/sys/devices/system/node")
 
 
 def near_their_gpus() -> dict[str, Any]:
-    """The option by which torch's launcher keeps each rank on the cores of its GPU's NUMA node, where that can be.
+    """The option by which torch's launcher binds each rank to the cores of its GPU's NUMA node, if possible.
 
-    There have to be several nodes and the program numactl, and the launcher must know how to (torch 2.9).
+    That takes several nodes, the program numactl, and a launcher that supports it (torch 2.9).
     """
     if len(list(_NODES.glob("node[0-9]*"))) < 2 or shutil.which("numactl") is None:
         return {}
@@ -135,7 +135,7 @@ def _what_happened(codes: dict[int, int]) -> str:
 
 
 def tell_launcher(code: int) -> None:
-    """Leave the first rank's exit code for `launch`, which does not learn it after passing on a signal."""
+    """Leave the first rank's exit code for `launch`, which cannot see it after passing on a signal."""
     folder = os.environ.get(LAUNCH)
     if folder is not None and Path(folder).is_dir():
         (Path(folder) / "exit-code").write_text(str(code))

@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all ranks, where torch has none: on the CPU."""
+"""Batch norm over the batches of all ranks on the CPU, which torch lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def synchronise_norms(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` with its batch norms synchronised over the ranks: torch's way on a GPU, ours on the CPU."""
+    """`model` with its batch norms synchronised over the ranks: by torch on a GPU, by ours on the CPU."""
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
@@ -21,7 +21,7 @@ def synchronise_norms(model: nn.Module, device: torch.device) -> nn.Module:
 
 class _SyncBatchNorm(nn.BatchNorm2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """As BatchNorm2d on the batches of all ranks together, which are of one size; `[B, C, H, W]`, any type."""
+        """As BatchNorm2d on the batches of all ranks together, all of one size; `[B, C, H, W]`, any type."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None

@@ -1,4 +1,4 @@
-"""Several ranks, one voice: an error is told once, and ends all of them."""
+"""Errors of several ranks: reported once, and ending all of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from resnetctl.errors import ResnetctlError
 
 @contextmanager
 def one_voice(group: Group, tell: Callable[[BaseException], int]) -> Iterator[None]:
-    """While inside, an error ends the process: the first rank that has one calls `tell`, the others leave in silence.
+    """Inside, an error ends the process: the first rank to have one calls `tell`, the others exit silently.
 
-    `tell` shows an error and returns the exit code; the others' is EXIT_LOST. No collective is entered on the way out,
-    and no process group destroyed: the other ranks may be in another collective, or gone. Alone, nothing changes.
+    `tell` shows an error and returns the exit code; the others' is EXIT_LOST. No collective is entered on the way out
+    and no process group destroyed: the others may be in another collective or gone. A single process is unaffected.
     """
     if group.size == 1:
         yield
@@ -35,7 +35,7 @@ def one_voice(group: Group, tell: Callable[[BaseException], int]) -> Iterator[No
 
 
 def _told(group: Group, watch: Watch, error: BaseException, tell: Callable[[BaseException], int]) -> int:
-    """Tell of `error` where this rank is the one to do so; the exit code."""
+    """Report `error` if it is this rank's to report; returns the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     lost = as_lost_rank(error)
@@ -50,10 +50,10 @@ def _told(group: Group, watch: Watch, error: BaseException, tell: Callable[[Base
 
 
 def _is_ours(group: Group, watch: Watch) -> bool:
-    """Whether no other rank tells of an error: by the store, or where that is gone, by the watch."""
+    """Whether no other rank reports an error: by the store, or if that is gone, by the watch."""
     try:
         return group.claim_error()
-    except RuntimeError:  # the first rank kept it, and is gone
+    except RuntimeError:  # the first rank, which kept the store, is gone
         return not watch.has_heard_of_failure()
 
 
@@ -61,4 +61,4 @@ def _leave(watch: Watch, code: int) -> NoReturn:
     watch.fail()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(code)  # the interpreter would wait for what the process group has under way
+    os._exit(code)  # the interpreter would wait for the process group's pending work

@@ -1,4 +1,4 @@
-"""Notices that another rank is gone, whatever this one is doing."""
+"""Detects that another rank is gone, whatever this one is doing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch.distributed as dist
 from resnetctl.distributed.group import Group, LostRankError, as_lost_rank
 
 GRACE_SECONDS = 5.0
-"""For a rank to notice by itself that another one is gone, and to leave in good order."""
+"""Time for a rank to notice by itself that another one is gone, and to exit in an orderly way."""
 
 _FOR_EVER = timedelta(days=3650)
 _FAILED, _DONE = 1.0, 2.0
 
 
 class Watch:
-    """A thread that waits for a word of the rank before this one, in a ring of all, which comes when that one ends.
+    """A thread that waits for the previous rank in a ring of all ranks to report its end.
 
-    Where it has failed, or its connection breaks because it was killed, the next rank is told at once. Unless this rank
+    If that rank fails, or its connection breaks because it was killed, the next rank is told at once. Unless this rank
     is leaving already (`Group.leaving`), or does so within GRACE_SECONDS, `lost` is called, which ends the process.
-    Without a watch, a rank that waits for its GPU would wait until NCCL's collectives time out.
+    Without a watch, a rank waiting for its GPU would wait until NCCL's collectives time out.
     """
 
     def __init__(self, group: Group, lost: Callable[[LostRankError], None]) -> None:
@@ -52,21 +52,21 @@ class Watch:
                 self._lost(lost)
 
     def has_heard_of_failure(self) -> bool:
-        """Whether the rank before this one has said that there was a failure; the word may take GRACE_SECONDS."""
+        """Whether the previous rank has reported a failure; waits up to GRACE_SECONDS for it."""
         return self._heard.wait(GRACE_SECONDS) and self._word == _FAILED
 
     def fail(self) -> None:
-        """Say that a rank has failed, and one of those before the next one tells why."""
+        """Report that a rank has failed; one of the ranks before the next one tells why."""
         with contextlib.suppress(RuntimeError):
             self._say(_FAILED)
 
     def end(self) -> None:
-        """Say that this rank has done all its work, and wait until the one before it has, too."""
+        """Report that this rank is done, and wait until the previous one is, too."""
         self._say(_DONE)
         self._thread.join()
 
     def _say(self, word: float) -> None:
-        """Once: the next rank listens for one word."""
+        """Send one report; later ones are ignored, since the next rank reads only one."""
         with self._speaking:
             if not self._has_spoken:
                 self._has_spoken = True

@@ -1,4 +1,4 @@
-"""Which rank this process is, by its environment."""
+"""This process's rank, from its environment."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class World:
     """Number among the ranks of this machine."""
     local_size: int = 1
     launch: str | None = None
-    """Identifies what started the ranks, the same after a restart; None for a process on its own."""
+    """Identifies the launch of the ranks, the same after a restart; None for a single process."""
     restarts: int = 0
     """How often the launch was restarted after a failure, or requeued."""
 
 
 def read_world(environ: Mapping[str, str]) -> World:
-    """This rank by torchrun's variables, else by those of a Slurm step of several tasks, else a process on its own.
+    """This rank from torchrun's variables, else from those of a Slurm step of several tasks, else a single process.
 
     Raises UsageError if they contradict each other.
     """

@@ -11,7 +11,7 @@ from resnetctl.recipe import EmaRecipe, TrainRecipe
 
 
 class MovingAverage:
-    """A second network that follows the first one; integer buffers, which count batches, are copied."""
+    """A second network that averages the first; integer buffers, which count batches, are copied."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
@@ -30,10 +30,10 @@ class MovingAverage:
 
 
 def decay_of(ema: EmaRecipe, train: TrainRecipe) -> float:
-    """The share of the average that one update keeps, from the recipe's decay or half-life.
+    """The fraction of the average that one update keeps, from the recipe's decay or half-life.
 
-    Rescaled as torchvision's references/classification/train.py does: its decay is stated for one update an image and
-    epoch. By half-life as Composer does: 2^(-every_steps / half_life).
+    Rescaled as in torchvision's references/classification/train.py, whose decay is stated for one update per image and
+    epoch. By half-life as in Composer: 2^(-every_steps / half_life).
     """
     if ema.half_life:
         return float(2.0 ** (-ema.every_steps / ema.half_life))

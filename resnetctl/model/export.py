@@ -1,6 +1,6 @@
-"""A model written for other programs: safetensors, ONNX, and a program of torch.export (timm's folder: `export_timm`).
+"""Writes a model for other programs: safetensors, ONNX, and a torch.export program (timm's folder: `export_timm`).
 
-All have the float32 weights and the description of the model. The graphs take any number of images at once.
+All contain the float32 weights and the description of the model. The graphs take batches of any size.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from resnetctl.model.description import KEY, ModelDescription
 from resnetctl.model.resnet import BlurConv2d, BlurMaxPool2d
 
 INPUT, OUTPUT = "images", "logits"
-"""What the graphs call what they take and what they give."""
+"""Names of the graphs' input and output."""
 
-_TRACED_IMAGES = 2  # with one, the batch would be taken for a constant
+_TRACED_IMAGES = 2  # a batch of one would be traced as a constant
 
 
 class FromPixels(nn.Module):
-    """A network with the normalisation in front, in the arithmetic of `engine.normalise`."""
+    """A network preceded by normalisation, in the arithmetic of `engine.normalise`."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -42,7 +42,7 @@ class FromPixels(nn.Module):
 
 
 def exported_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict, with the constant kernels of BlurPool, so that no strict load takes it for a plain ResNet's."""
+    """The state dict, with BlurPool's constant kernels, which a strict load into a plain ResNet refuses."""
     blurred = {n: m for n, m in network.named_modules() if isinstance(m, BlurConv2d | BlurMaxPool2d)}
     kernels = {f"{name}.blur": module.blur for name, module in blurred.items()}
     return {name: tensor.contiguous() for name, tensor in {**network.state_dict(), **kernels}.items()}
@@ -52,19 +52,19 @@ def write_safetensors(network: nn.Module, description: ModelDescription, path: P
     """The weights under torchvision's names."""
     from safetensors.torch import save_file
 
-    # one entry: several stand in a random order, and the same model would give other bytes each time
+    # one entry: several would be in random order, and the same model would give different bytes each time
     save_file(exported_tensors(network), path, {KEY: description.to_text()})
 
 
 def write_program(network: nn.Module, description: ModelDescription, path: Path) -> None:
-    """A program of torch.export, which needs none of our code."""
+    """A torch.export program, which needs none of our code."""
     program = _traced(network, description)
     with _quiet():
         torch.export.save(program, path, extra_files={KEY: description.to_text()})
 
 
 def write_onnx(network: nn.Module, description: ModelDescription, path: Path) -> None:
-    """An ONNX graph with its weights in the same file, of which the description is part of the metadata."""
+    """An ONNX graph with weights in the same file and the description in its metadata."""
     import onnx
 
     with _quiet():
@@ -86,22 +86,22 @@ def write_onnx(network: nn.Module, description: ModelDescription, path: Path) ->
 
 
 def usage(network: nn.Module, description: ModelDescription) -> str:
-    """What goes in and what comes out, in words."""
+    """The model's input and output, in words."""
     look, n = description.preprocessing, description.preprocessing.crop
     made = (
-        f"RGB pictures, their shorter side resized to {look.resize} ({look.interpolation}, antialiased), of which the "
-        f"central {n}x{n} is cut out"
+        f"RGB images, shorter side resized to {look.resize} ({look.interpolation}, antialiased), then the "
+        f"central {n}x{n} crop"
     )
     if isinstance(network, FromPixels):
-        taken = f"{INPUT}: uint8 [batch, 3, {n}, {n}], 0 to 255: {made}; they are normalised inside"
+        taken = f"{INPUT}: uint8 [batch, 3, {n}, {n}], 0 to 255: {made}; normalised inside"
     else:
         taken = (
-            f"{INPUT}: float32 [batch, 3, {n}, {n}]: {made}; scaled to 0..1, less the mean "
+            f"{INPUT}: float32 [batch, 3, {n}, {n}]: {made}; scaled to 0..1, minus the mean "
             f"{list(look.mean)}, divided by {list(look.std)}"
         )
     return (
         f"{description.network}, {description.source}. {taken}. {OUTPUT}: float32 [batch, {len(description.classes)}]; "
-        f"their softmax are probabilities. The metadata {KEY} names the classes in their order."
+        f"its softmax gives probabilities. The metadata {KEY} lists the classes in order."
     )
 
 
@@ -128,7 +128,7 @@ class _Named(nn.Module):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own insides."""
+    """Without the exporters' internal messages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A folder that `timm.create_model` loads, as the Hugging Face Hub holds timm's models: config, weights, model card."""
+"""A folder that `timm.create_model` loads, in the Hugging Face Hub's form: config, weights, model card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnetctl.model.export import write_safetensors
 from resnetctl.model.resnet import HEAD
 
 FILES = ("README.md", "config.json", "model.safetensors")
-"""What the folder holds."""
+"""The folder's files."""
 
 
 def check_timm(description: ModelDescription) -> None:
@@ -24,7 +24,7 @@ def check_timm(description: ModelDescription) -> None:
         raise UsageError(
             f"timm has no network like this {description.arch} with BlurPool: its resnetblur50 blurs behind the 3×3 "
             "convolutions and pads by reflection",
-            hint="--format onnx or torch-export take the network along; safetensors has its weights",
+            hint="--format onnx and torch-export include the network; safetensors has its weights",
         )
 
 
@@ -65,6 +65,6 @@ def _config(network: Any, description: ModelDescription) -> dict[str, Any]:
 
 
 def crop_share(crop: int, resize: int) -> float:
-    """The `crop_pct` from which timm computes floor(crop / crop_pct) = `resize`; crop / resize may be rounded down."""
+    """The `crop_pct` for which timm's floor(crop / crop_pct) is `resize`; plain crop / resize may round down."""
     share = crop / resize
     return share if math.floor(crop / share) == resize else crop / (resize + 0.5)

@@ -1,4 +1,4 @@
-"""Exported models, opened as their users open them: each by its own runtime, without our networks where it has them."""
+"""Opens exported models as their users do: by their own runtime, without our networks if it has its own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from resnetctl.model.resnet import build_model
 
 @dataclass(frozen=True)
 class Opened:
-    """An exported model that answers."""
+    """An exported model, ready to run."""
 
     runtime: str
-    """What opened it, with its version."""
+    """The runtime and its version."""
     logits: Callable[[torch.Tensor], torch.Tensor]
-    """`[B, 3, H, W]` normalised float32, or uint8 where the file says so, to `[B, C] float32`."""
+    """`[B, 3, H, W]` normalised float32, or uint8 if the file says so, to `[B, C] float32`."""
 
 
 def open_exported(kind: str, path: Path, description: ModelDescription) -> Opened:
@@ -46,7 +46,7 @@ def _weights(path: Path, description: ModelDescription) -> Opened:
     tensors, classes = load_file(path), len(description.classes)
     if description.network == description.arch:
         network, runtime = getattr(torchvision.models, description.arch)(num_classes=classes), "torchvision"
-    else:  # which torchvision does not have
+    else:  # not in torchvision
         network, runtime = build_model(description.model, classes), "resnetctl on torchvision"
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".blur")}
     network.load_state_dict(tensors, strict=True)
@@ -67,7 +67,7 @@ def _program(path: Path) -> Opened:
 
 
 def _asked(network: nn.Module, *, in_training_mode: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:
-    if in_training_mode:  # a program has been evaluated for good, and refuses eval()
+    if in_training_mode:  # a program is fixed in evaluation mode, and refuses eval()
         network.eval()
 
     def logits(images: torch.Tensor) -> torch.Tensor:

@@ -21,10 +21,10 @@ _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def hub_file(weights: str, arch: str) -> Generator[str, None, Path]:
-    """Where the weights `hf:OWNER/NAME` (or `hf:OWNER/NAME@REVISION`) lie here, downloaded once if need be.
+    """The local path of the weights `hf:OWNER/NAME` (or `hf:OWNER/NAME@REVISION`), downloaded once if needed.
 
-    They are kept in the Hub's own cache (HF_HOME), which HF_HUB_OFFLINE=1 is content with. Yields what is done before
-    it is. Raises UsageError if the network there is not `arch`, and ResnetctlError if it cannot be had.
+    They are kept in the Hub's own cache (HF_HOME), which is enough with HF_HUB_OFFLINE=1. Yields a message before each
+    action. Raises UsageError if the network there is not `arch`, and ResnetctlError if it is not available.
     """
     name = weights.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
@@ -45,7 +45,7 @@ def hub_file(weights: str, arch: str) -> Generator[str, None, Path]:
 
 
 def look(path: Path) -> dict[str, Any]:
-    """How the network of `path`, as `hub_file` found it, looks at images, by recipe key; empty if it does not say.
+    """The preprocessing of the network at `path`, from `hub_file`, by recipe key; empty if unknown.
 
     timm's rule: the shorter side is resized to floor(size / crop_pct).
     """
@@ -65,10 +65,10 @@ def look(path: Path) -> dict[str, Any]:
 
 
 def _hub() -> Any:
-    """The Hub's own client, without its bars and advice."""
+    """The Hub's client, without its progress bars and advice."""
     try:
         import huggingface_hub
-        from huggingface_hub import constants, errors, utils  # noqa: F401 - so that they are its attributes
+        from huggingface_hub import constants, errors, utils  # noqa: F401 - makes them its attributes
     except ImportError:
         raise ResnetctlError(
             "weights from the Hugging Face Hub need the package huggingface_hub",
@@ -84,26 +84,26 @@ def _is_here(repository: str, revision: str) -> bool:
 
 
 def _fetch(repository: str, revision: str, file: str) -> Path | None:
-    """A file of a repository, by way of the cache; None if the repository has none of that name."""
+    """A file of a repository, through the cache; None if the repository has no such file."""
     hub = _hub()
     try:
         return Path(hub.hf_hub_download(repository, file, revision=revision or None))
-    except Exception as error:  # those of several HTTP libraries too
+    except Exception as error:  # may come from several HTTP libraries
         if isinstance(error, hub.errors.RemoteEntryNotFoundError):
             return None
         raise _explained(error, repository, revision, file) from error
 
 
 def _explained(error: Exception, repository: str, revision: str, file: str) -> ResnetctlError:
-    """Why a file could not be had, and what to do."""
+    """The error for a file that could not be fetched, with what to do."""
     hub = _hub()
     name, server = f"{PREFIX}{repository}", hub.constants.ENDPOINT
     page = f"{server}/{repository}"
     match error:
         case hub.errors.GatedRepoError():
             return ResnetctlError(
-                f"{name} is gated: its owner lets only some download it",
-                hint=f"accept its conditions at {page}, and set HF_TOKEN to a token of your account",
+                f"{name} is gated: its owner restricts downloads",
+                hint=f"accept its conditions at {page}, and set HF_TOKEN to your account's token",
             )
         case hub.errors.RepositoryNotFoundError():
             return ResnetctlError(
@@ -122,7 +122,7 @@ def _explained(error: Exception, repository: str, revision: str, file: str) -> R
             )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return ResnetctlError(
-        f"cannot download {file} of {name}: {printable(lines[0])}", hint="run the same again; what has come is kept"
+        f"cannot download {file} of {name}: {printable(lines[0])}", hint="run the same command again to resume it"
     )
 
 
@@ -135,11 +135,11 @@ def _read(config: Path) -> dict[str, Any]:
 
 
 def _check_architecture(weights: str, config: dict[str, Any], arch: str) -> None:
-    """Raise UsageError if a repository says that its network is another one than `arch` of torchvision."""
+    """Raise UsageError if a repository's network is not torchvision's `arch`."""
     theirs = config.get("architecture")
     if config.get("architectures"):
         raise UsageError(
-            f"{printable(weights)} is a model of transformers, whose tensors have other names", hint=f"take {_EXAMPLE}"
+            f"{printable(weights)} is a transformers model, whose tensors have other names", hint=f"use {_EXAMPLE}"
         )
     if theirs in (None, arch):
         return
@@ -152,13 +152,13 @@ def _check_architecture(weights: str, config: dict[str, Any], arch: str) -> None
 
 
 def _check_content(path: Path) -> None:
-    """Hold a large file against the sha256 that the cache names it by; raise ResnetctlError if it differs."""
+    """Check a large file against the sha256 in its cache name; raise ResnetctlError if it differs."""
     blob = path.resolve()
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
         return
     with open(blob, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != blob.name:
             raise ResnetctlError(
-                f"{printable(blob)} is damaged: its sha256 is not what it is named by",
-                hint=f"remove it and run the same again: rm {printable(os.fspath(blob))}",
+                f"{printable(blob)} is damaged: its sha256 does not match its name",
+                hint=f"remove it and run the same command again: rm {printable(os.fspath(blob))}",
             )

@@ -1,7 +1,6 @@
-"""ResNets by hand, with torchvision's names, values and order of random draws: its import alone would take longer.
+"""ResNets with torchvision's names, values and order of random draws, without the slow import of torchvision.
 
-He et al., "Deep Residual Learning" (arXiv:1512.03385), in the form "v1.5": the 3×3 convolution of a block has the
-stride.
+He et al., "Deep Residual Learning" (arXiv:1512.03385), in the form "v1.5": a block's 3×3 convolution has the stride.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from torch import nn
 
 
 class _Block(nn.Module):
-    """What all blocks do: convolutions are added to their own input, which passes a 1×1 one where shapes differ."""
+    """A residual block: convolutions added to their input, which passes a 1×1 convolution if shapes differ."""
 
     expansion: int
     downsample: nn.Module | None
@@ -50,7 +49,7 @@ class BasicBlock(_Block):
 
 
 class Bottleneck(_Block):
-    """A 3×3 convolution between two 1×1 ones, which make its input narrower and its output wider again."""
+    """A 3×3 convolution between two 1×1 ones, which reduce and expand the channels."""
 
     expansion = 4
 
@@ -84,11 +83,11 @@ _SHAPES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] 
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
-"""Kind of the blocks, and their number in each stage."""
+"""Block type, and number of blocks in each stage."""
 
 
 class ResNet(nn.Module):
-    """A ResNet called as torchvision calls it; its weights are drawn as there, from torch's generator on the CPU."""
+    """A ResNet by torchvision's name, with weights drawn as there, from torch's CPU generator."""
 
     def __init__(self, arch: str, classes: int, *, zero_init_residual: bool = False) -> None:
         super().__init__()
@@ -120,7 +119,7 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if zero_init_residual:  # each block begins as the identity (Goyal et al. 2017, arXiv:1706.02677)
+        if zero_init_residual:  # each block starts as the identity (Goyal et al. 2017, arXiv:1706.02677)
             for module in self.modules():
                 if isinstance(module, BasicBlock | Bottleneck):
                     nn.init.zeros_(module.bn3.weight if isinstance(module, Bottleneck) else module.bn2.weight)

@@ -1,7 +1,7 @@
-"""The networks: torchvision's ResNets, with BlurPool where a recipe asks for it.
+"""The networks: torchvision's ResNets, optionally with BlurPool.
 
 A ResNet here is torchvision's "v1.5" (He et al., arXiv:1512.03385, with the stride in the 3×3 convolution), and its
-parameters keep torchvision's names whatever the options.
+parameters keep torchvision's names with any options.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def _kernel(channels: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def blurred(input: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
-    """[B, C, H, W] to [B, C, H / stride, W / stride], by a `_kernel`; zeros lie outside.
+    """[B, C, H, W] to [B, C, H / stride, W / stride], by a `_kernel`, zero-padded.
 
-    A convolution of each channel, which no compiler fuses with what is around it. For a GPU it is therefore compiled as
-    a sum of nine shifted images, to the same values. On a CPU that takes 4 to 5 times as long at stride 1.
+    A depthwise convolution, which no compiler fuses with its neighbours. For a GPU it is therefore compiled as a sum of
+    nine shifted images with the same values. On a CPU that takes 4 to 5 times as long at stride 1.
     """
     if input.is_cuda and torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
         return sum_of_shifted(input, stride)
@@ -38,7 +38,7 @@ def blurred(input: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Ten
 
 
 def sum_of_shifted(input: torch.Tensor, stride: int) -> torch.Tensor:
-    """As `blurred`, in operations on single pixels."""
+    """As `blurred`, in pointwise operations."""
     height, width = input.shape[2:]
     around = functional.pad(input, (1, 1, 1, 1)).float()
     total = torch.zeros((), device=input.device)
@@ -52,14 +52,14 @@ class BlurConv2d(nn.Conv2d):
     """A strided convolution whose input is first blurred by the 3×3 kernel [1, 2, 1] ⊗ [1, 2, 1] / 16, zeros outside.
 
     Zhang, "Making Convolutional Networks Shift-Invariant Again" (arXiv:1904.11486), in the form of FFCV and Composer,
-    which blur in front of the convolution. The kernel is a constant and no part of the state dict.
+    which blur before the convolution. The kernel is a constant, not part of the state dict.
     """
 
     blur: torch.Tensor
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> BlurConv2d:
-        """The same convolution, its very parameters, with the blur in front."""
+        """The same convolution, sharing its parameters, preceded by the blur."""
         new = cls(
             conv.in_channels,
             conv.out_channels,
@@ -82,14 +82,14 @@ class BlurConv2d(nn.Conv2d):
 
 
 class BlurMaxPool2d(nn.MaxPool2d):
-    """A strided max-pool whose maxima are taken at every pixel, then blurred, of which only every stride-th is kept."""
+    """A strided max-pool: maxima at every pixel, blurred, then subsampled by the stride."""
 
     blur: torch.Tensor
     stride: int
 
     @classmethod
     def of(cls, pool: nn.MaxPool2d, channels: int, like: torch.Tensor) -> BlurMaxPool2d:
-        """The same pool of `channels` channels, its kernel of the type and on the device of `like`."""
+        """The same pool for `channels` channels, its kernel of the type and on the device of `like`."""
         new = cls(pool.kernel_size, stride=pool.stride, padding=pool.padding)
         new.register_buffer("blur", _kernel(channels, like), persistent=False)
         return new
@@ -103,8 +103,8 @@ class BlurMaxPool2d(nn.MaxPool2d):
 def build_model(model: ModelRecipe, classes: int) -> nn.Module:
     """A ResNet for [B, 3, H, W] images and `classes` outputs, drawn from torch's global generator on the CPU.
 
-    With `blurpool` each convolution of stride above 1 and at least 16 input channels is blurred first, as in FFCV's and
-    Composer's recipes: all but the first one. The max-pool keeps its stride, as in FFCV's, unless `blurpool_max`.
+    With `blurpool` the input of each convolution with stride above 1 and at least 16 input channels is blurred, as in
+    FFCV's and Composer's recipes: all but the first one. The max-pool is unchanged as in FFCV, unless `blurpool_max`.
     """
     if model.arch not in ARCHITECTURES:
         raise UsageError(f"no model is called {printable(model.arch)}", hint=f"one of {', '.join(ARCHITECTURES)}")
@@ -124,7 +124,7 @@ def build_model(model: ModelRecipe, classes: int) -> nn.Module:
 def _drop_paths(network: nn.Module, most: float) -> None:
     """Let images skip residual branches while the network trains: block i of n with probability most × i / (n - 1).
 
-    By a hook behind each branch's last batch norm, so that the names of the parameters stay torchvision's.
+    Done by a hook on each branch's last batch norm, so that the parameters keep torchvision's names.
     """
     branches: list[Any] = [m.bn3 if hasattr(m, "bn3") else m.bn2 for m in network.modules() if hasattr(m, "bn2")]
     for i, branch in enumerate(branches):
@@ -144,7 +144,7 @@ def _with_some_dropped(images: torch.Tensor, p: float) -> torch.Tensor:
 
 @torch.no_grad()
 def _draw_again(network: nn.Module, model: ModelRecipe) -> None:
-    """What starts otherwise than in torchvision's model: zeros of `zero_init_residual` stay."""
+    """Initialisation that differs from torchvision's model; zeros of `zero_init_residual` stay."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and model.conv_init == "fan-in":
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -167,22 +167,22 @@ def _blur_strided_convolutions(network: nn.Module) -> None:
 
 
 def is_plain(model: ModelRecipe) -> bool:
-    """Whether the weights mean the same in torchvision's model of that name: not where BlurPool is in the network."""
+    """Whether torchvision's model of that name can use the weights: not with BlurPool."""
     return not model.blurpool
 
 
 HEAD = "fc"
-"""The name of the last layer; all else is the backbone."""
+"""The name of the last layer; the rest is the backbone."""
 
 
 def parameter_groups(
     network: nn.Module, weight_decay: float, no_decay: str, backbone_lr: float = 1.0
 ) -> list[dict[str, Any]]:
-    """The parameters for the optimizer, with and without weight decay; `lr_factor` is what a group's rate is times.
+    """The parameters for the optimizer, with and without weight decay; `lr_factor` multiplies a group's rate.
 
-    `no_decay` says what is left out: "nothing", "norm" (weights and biases of normalisation layers), "named-bn" (those
-    with bn in their names, which the shortcuts' have not), or "norm-and-bias" (every bias too). The factor is
-    `backbone_lr` for all but the last layer.
+    `no_decay` says what is excluded: "nothing", "norm" (weights and biases of normalisation layers), "named-bn" (those
+    with bn in their names, unlike the shortcuts'), or "norm-and-bias" (every bias too). The factor is `backbone_lr` for
+    all but the last layer.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for path, module in network.named_modules():
@@ -196,6 +196,6 @@ def parameter_groups(
                 "norm-and-bias": is_norm or name == "bias",
             }
             groups.setdefault((0.0 if spared[no_decay] else weight_decay, factor), []).append(parameter)
-    # those with decay first: the order in which parameters stand is part of a result's bits
+    # with decay first: the order of parameters affects a result's bits
     order = sorted(groups, key=lambda key: (-key[0], -key[1]))
     return [{"params": groups[k], "weight_decay": k[0], "lr_factor": k[1]} for k in order]

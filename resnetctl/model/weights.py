@@ -1,4 +1,4 @@
-"""Weights from outside: torchvision's published ones, the Hugging Face Hub's, and files, without pickle's dangers."""
+"""Loads pretrained weights: torchvision's, the Hugging Face Hub's, and files, without pickle's dangers."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from resnetctl.progress import silent
 MIRROR_VARIABLE = "RESNETCTL_WEIGHTS_URL"
 PUBLISHED = ("imagenet1k-v1", "imagenet1k-v2")
 
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torch.hub's rule, with its eight digits as the least
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")  # torch.hub's rule: at least eight digits
 _MAX_BYTES = 4 << 30
 _OFFLINE_HINT = (
     "start without them: --set model.weights=none; or from a file: --set model.weights=FILE.pth; "
-    f"or name a mirror that has the same file names: {MIRROR_VARIABLE}=URL"
+    f"or set a mirror with the same file names: {MIRROR_VARIABLE}=URL"
 )
 
 
 def load_weights(network: nn.Module, weights: str, arch: str, classes: int, names: Sequence[str] = ()) -> Iterator[str]:
-    """Fill `network`, built for `classes`, with `weights`, and tell what is done before it is; "none" leaves it alone.
+    """Fill `network`, built for `classes`, with `weights`, yielding a message before each action; "none" does nothing.
 
     "imagenet1k-v1" and "-v2" are torchvision's, downloaded once into torch.hub's folder and checked against the hash in
     their name; "hf:OWNER/NAME" is timm's file on the Hugging Face Hub. Anything else is a .safetensors file (ours too:
@@ -56,7 +56,7 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int, name
 
 
 def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
-    """Where the published file lies on this machine, downloaded if need be."""
+    """The published file on this machine, downloaded if needed."""
     import torchvision
 
     enum = torchvision.models.get_model_weights(arch)
@@ -67,7 +67,7 @@ def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
     url = enum[member].url
     name = url.rpartition("/")[2]
     if mirror := os.environ.get(MIRROR_VARIABLE, "").rstrip("/"):
-        # the URL of one file is allowed too; its own name then says what its hash is
+        # the URL of a single file is allowed too; its name then contains the hash
         name = mirror.rpartition("/")[2] if mirror.endswith(".pth") else name
         url = mirror if mirror.endswith(".pth") else f"{mirror}/{name}"
     found = _HASH_IN_NAME.search(name)
@@ -77,7 +77,7 @@ def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
     if path.is_file():
         if file_checksum(path, "sha256").startswith(checksum):
             return path
-        yield f"{printable(path)} is not what its name says; it is downloaded again"
+        yield f"{printable(path)} does not match the hash in its name; downloading it again"
     path.parent.mkdir(parents=True, exist_ok=True)
     yield f"downloading {printable(url)} to {printable(path.parent)}"
     try:
@@ -115,9 +115,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         state = load(path.read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ResnetctlError(f"{printable(path)} is not a safetensors file, or damaged: {printable(error)}") from None
-    # BlurPool's constant kernels stand in exported files, so that no other program takes the network for a plain one
+    # exported files contain BlurPool's constant kernels, so that no other program mistakes the network for a plain one
     state = {name: tensor for name, tensor in state.items() if not name.endswith(".blur")}
-    for part in ("ema.", "model."):  # a checkpoint of ours: the average is what was measured
+    for part in ("ema.", "model."):  # a checkpoint of ours: the average was evaluated
         ours = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
         if ours:
             return ours
@@ -129,12 +129,12 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its advice to file issues is not for our users
             document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load's errors are of many kinds, and all mean the same here
-        # their texts advise to load it unsafely
+    except Exception as error:  # torch.load raises many kinds of errors, which all mean the same here
+        # their messages advise unsafe loading
         why = (
             "it holds more than tensors"
             if isinstance(error, pickle.UnpicklingError)
-            else "it is damaged, or no file of torch.save"
+            else "it is damaged, or not written by torch.save"
         )
         raise ResnetctlError(
             f"{printable(path)} cannot be used: {why if path.stat().st_size else 'it is empty'}",
@@ -158,7 +158,7 @@ def fill(
 ) -> Iterator[str]:
     """Copy `state`, read from `path`, into `network`; raises ResnetctlError if it does not fit.
 
-    Another number of classes, or others than `names` (empty: any), leave the last layer new.
+    With a different number of classes, or classes other than `names` (empty: any), the last layer stays new.
     """
     state, (has_blur_weights, known) = dict(state), _said_by(path)
     head = state.get("fc.weight")
@@ -192,14 +192,14 @@ def fill(
     if broken:
         raise ResnetctlError(
             f"{printable(path)} holds weights that are not finite: {printable(broken[0])}",
-            hint="the run that wrote it had diverged: take an earlier checkpoint",
+            hint="the run that wrote it had diverged: use an earlier checkpoint",
         )
     network.load_state_dict(state)
     has_blur = any(isinstance(module, BlurConv2d) for module in network.modules())
     if has_blur != has_blur_weights:
         yield (
-            f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, the model is built "
-            f"{'with' if has_blur else 'without'} it; for the other: --set model.blurpool={str(not has_blur).lower()}"
+            f"{printable(path.name)} was trained {'without' if has_blur else 'with'} BlurPool, but the model is built "
+            f"{'with' if has_blur else 'without'} it; to change that: --set model.blurpool={str(not has_blur).lower()}"
         )
 
 
@@ -207,16 +207,16 @@ _BLOCKS = {(False, 2): 18, (False, 6): 34, (True, 6): 50, (True, 23): 101, (True
 
 
 def _what_it_is(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
-    """What `state`, which does not fit a model of tensors `own`, seems to be the weights of."""
+    """A guess at the model of `state`, which does not fit a model of tensors `own`."""
     only = "resnetctl trains torchvision's ResNets only"
     if "conv1.0.weight" in state:
-        return f"its stem has three convolutions, as that of timm's resnet50d; {only}"
+        return f"its stem has three convolutions, like that of timm's resnet50d; {only}"
     seen, asked = _arch_of(state), _arch_of(own)
     return f"it looks like a {seen}: --arch {seen}" if seen and seen != asked else only
 
 
 def _arch_of(state: Mapping[str, torch.Tensor]) -> str | None:
-    """torchvision's name of the ResNet that has these tensors, by its kind of block and their number in stage 3."""
+    """torchvision's name of the ResNet with these tensors, by its block type and number of blocks in stage 3."""
     blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
     depth = _BLOCKS.get(("layer3.0.conv3.weight" in state, len(blocks)))
     return f"resnet{depth}" if depth else None
@@ -233,11 +233,11 @@ def _other_classes(
     known: Sequence[str],
     names: Sequence[str],
 ) -> Iterator[str]:
-    """Make a last layer for the classes `known` one for `names`, as many and others, or the same in another order."""
+    """Adapt a last layer for the classes `known` to `names`: the same number, reordered or different."""
     if set(known) == set(names):
         place = {name: n for n, name in enumerate(known)}
         order = torch.tensor([place[name] for name in names])
-        yield f"{printable(path.name)} has the classes in another order: its last layer is put into the data set's"
+        yield f"{printable(path.name)} has the classes in another order: its last layer is reordered"
         state["fc.weight"], state["fc.bias"] = state["fc.weight"][order], state["fc.bias"][order]
     else:
         strange = next(name for name in names if name not in set(known))
@@ -254,7 +254,7 @@ class _Said(NamedTuple):
 
 
 def _said_by(path: Path) -> _Said:
-    """What an exported file or a checkpoint of ours says of itself; a file that says nothing has no BlurPool."""
+    """BlurPool and classes from an exported file or a checkpoint of ours; without them, no BlurPool."""
     if (said := description_in(path)) is not None:
         return _Said(said.blurpool, said.classes)
     if path.suffix != ".safetensors":

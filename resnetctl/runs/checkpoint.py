@@ -1,11 +1,11 @@
-"""A checkpoint: one safetensors file that holds everything a run needs to go on.
+"""A checkpoint: one safetensors file with everything a run needs to continue.
 
-No pickle anywhere. `model.*` uses torchvision's parameter names. A file is written beside its final name, synced,
-read back and compared, renamed, and last its commit record is written (see `commits`).
+No pickle anywhere. `model.*` uses torchvision's parameter names. A file is written under a temporary name, synced, read
+back and compared, and renamed; its commit record is written last (see `commits`).
 
-Written and read by hand: the library copies all tensors under Python's lock while it writes, and takes 2.01 times the
-file's size in memory to read its bytes (measured on ResNet-50), where 1 is enough; a mapped file that is cut later
-would kill the process (SIGBUS).
+Hand-written: the library copies all tensors under Python's lock while writing, and reading bytes takes 2.01 times the
+file's size in memory (measured on ResNet-50) instead of 1; a mapped file that is truncated later would kill the
+process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -61,20 +61,20 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory: tensors on the CPU by name, and what it says of itself."""
+    """A checkpoint in memory: tensors on the CPU by name, and metadata."""
 
     tensors: Mapping[str, torch.Tensor]
     metadata: Metadata
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
-        """The tensors below `prefix.`, under their names without it."""
+        """The tensors below `prefix.`, by their names without it."""
         return {k[len(prefix) + 1 :]: t for k, t in self.tensors.items() if k.startswith(prefix + ".")}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Commit:
     """Write a checkpoint into `folder` and commit it. Raises OSError (a full disk) with nothing changed.
 
-    Files get mode 0644 less the umask. An earlier checkpoint of that step is replaced, its record first.
+    Files get mode 0644 minus the umask. An earlier checkpoint of that step is replaced, its record first.
     """
     step = checkpoint.metadata.step
     path = folder / checkpoint_name(step)
@@ -91,20 +91,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Commit:
                 f"{printable(path)} reads back differently from what was written",
                 hint="the disk or its memory is failing; earlier checkpoints are untouched",
             )
-        record_path(path).unlink(missing_ok=True)  # it speaks of the file that is replaced now
+        record_path(path).unlink(missing_ok=True)  # it describes the file that is now replaced
     commit = Commit(path, step, size, digest.hexdigest())
     write_atomically(record_path(path), json.dumps(encode(commit), sort_keys=True) + "\n")
     return commit
 
 
 def _serialise(tensors: Mapping[str, torch.Tensor], metadata: str) -> Iterator[memoryview]:
-    """The bytes of a safetensors file, its largest types first as the library aligns them, from the tensors' memory.
+    """The bytes of a safetensors file, from the tensors' memory, largest types first as the library aligns them.
 
-    The library would copy them all while it keeps Python's lock, and training waits for that. The metadata has one key
-    only, so that the same state gives the same bytes.
+    The library would copy all of them under Python's lock, and training would wait. The metadata has a single key, so
+    that the same state gives the same bytes.
     """
     names = {dtype: name for name, dtype in _DTYPES.items()}
-    assert all(t.dtype in names for t in tensors.values())  # what cannot be loaded is not saved
+    assert all(t.dtype in names for t in tensors.values())  # anything saved must be loadable
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: metadata}}
     order = sorted(tensors, key=lambda k: (-tensors[k].dtype.itemsize, k))
     offset = 0
@@ -120,14 +120,14 @@ def _serialise(tensors: Mapping[str, torch.Tensor], metadata: str) -> Iterator[m
 
 
 def load_commit(commit: Commit) -> Checkpoint:
-    """The checkpoint of a record. Raises CheckpointError where the file is not what was committed."""
+    """The checkpoint of a record. Raises CheckpointError if the file is not what was committed."""
     return _load(commit.path, commit)
 
 
 def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]) -> tuple[Commit, Checkpoint]:
-    """The newest whole checkpoint of `folder`; `damaged` hears of each newer one that is not.
+    """The newest intact checkpoint of `folder`; `damaged` is called for each newer one that is damaged.
 
-    Raises CheckpointError where there is none, or none is whole: never a new start in silence.
+    Raises CheckpointError if there is none, or none is intact: a run never silently starts over.
     """
     found = commits(folder)
     without = uncommitted(folder)
@@ -144,15 +144,15 @@ def load_newest(folder: Path, damaged: Callable[[Commit, CheckpointError], None]
         )
     if without:
         raise CheckpointError(
-            f"{counted(len(without), 'checkpoint file')} in {printable(folder)}, and no commit record: each was being "
+            f"{counted(len(without), 'checkpoint file')} in {printable(folder)}, but no commit record: each was being "
             "written when the run ended, or its .json file was deleted",
-            hint=f"take one as it is: resnetctl train --resume {printable(without[0])}, or resnetctl eval with it",
+            hint=f"use one without it: resnetctl train --resume {printable(without[0])}, or resnetctl eval with it",
         )
-    raise CheckpointError(f"there is no finished checkpoint in {printable(folder)}", hint="start with: resnetctl train")
+    raise CheckpointError(f"no finished checkpoint in {printable(folder)}", hint="start with: resnetctl train")
 
 
 def find_checkpoint(root: Path, which: str | None, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:
-    """The checkpoint file that `which` names, or the newest whole one of the run that it names (None: the latest)."""
+    """The checkpoint file that `which` names, or the newest intact one of the run it names (None: the latest)."""
     path = checkpoint_file(which)
     if path is not None:
         return path, load_file(path)
@@ -164,9 +164,9 @@ def find_checkpoint(root: Path, which: str | None, warn: Callable[[str], None]) 
 
 
 def load_file(path: Path) -> Checkpoint:
-    """A checkpoint file, checked against its commit record where it has one beside it.
+    """A checkpoint file, checked against its commit record if there is one beside it.
 
-    Raises CheckpointError where it is missing, damaged, or not a checkpoint of resnetctl.
+    Raises CheckpointError if it is missing, damaged, or not a checkpoint of resnetctl.
     """
     return _load(path, committed(path))
 
@@ -197,9 +197,9 @@ def _tensors(path: Path, fd: int, header: Header) -> Iterator[tuple[str, torch.T
             if type(n) is not int or not 0 <= n <= size:
                 raise ValueError(f"shape of {key}")
             count *= n
-        # tensors must lie side by side, so their sizes add up to the file's: nothing can claim more memory than that
+        # tensors must be contiguous, so their sizes add up to the file's: none can claim more memory than that
         if begin != expected or end - begin != count * dtype.itemsize or base + end > size:
-            raise ValueError(f"place of {key}")
+            raise ValueError(f"offset of {key}")
         expected = end
         if not count:
             yield key, torch.empty(shape, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Committed checkpoint files: how they are named, found, checked and removed, and what they say of themselves.
+"""Committed checkpoint files: naming, finding, checking and removing them, and reading their headers.
 
     step-00001200.safetensors   model.* optimizer.* progress.* tensors; one JSON document in the metadata
     step-00001200.json          the commit record: size, sha256 and step; written last
@@ -48,12 +48,12 @@ def checkpoint_name(step: int) -> str:
 
 
 def record_path(path: Path) -> Path:
-    """Where the commit record of the checkpoint file at `path` lies."""
+    """The path of the commit record of the checkpoint file at `path`."""
     return path.with_suffix(".json")
 
 
 def commits(folder: Path) -> list[Commit]:
-    """The committed checkpoints of `folder`, the newest first. Files without a readable record are none."""
+    """The committed checkpoints of `folder`, newest first, without files that have no readable record."""
     found = []
     for path in folder.glob("step-*.safetensors"):
         match = _NAME.fullmatch(path.name)
@@ -75,28 +75,28 @@ def _read_record(path: Path, step: int) -> Commit | None:
 
 
 def uncommitted(folder: Path) -> list[Path]:
-    """Checkpoint files of `folder` without a readable record, the newest first."""
+    """Checkpoint files of `folder` without a readable record, newest first."""
     files = [p for p in folder.glob("step-*.safetensors") if _NAME.fullmatch(p.name) and not p.is_symlink()]
     return sorted((p for p in files if committed(p) is None), key=lambda p: p.name, reverse=True)
 
 
 def committed(path: Path) -> Commit | None:
-    """The commit record of the checkpoint file at `path`, None where it has none that is readable."""
+    """The commit record of the checkpoint file at `path`; None without a readable one."""
     match = _NAME.fullmatch(path.name)
     return _read_record(path, int(match[1])) if match else None
 
 
 def verify_commit(commit: Commit) -> None:
-    """Raise CheckpointError where the file is not what was committed."""
+    """Raise CheckpointError if the file is not what was committed."""
     with opened(commit.path) as fd:
         check_contents(commit, fd)
 
 
 def check_contents(commit: Commit, fd: int) -> None:
-    """As `verify_commit`, of an open file."""
+    """As `verify_commit`, for an open file."""
     size = os.fstat(fd).st_size
     if size != commit.size:
-        raise damaged(commit.path, f"it has {size:,} bytes, and {commit.size:,} were committed")
+        raise damaged(commit.path, f"it has {size:,} bytes, but {commit.size:,} were committed")
     if sha256(fd) != commit.sha256:
         raise damaged(commit.path, "its sha256 is not the committed one")
 
@@ -112,12 +112,12 @@ def sha256(fd: int) -> str:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor of the checkpoint file at `path`; CheckpointError where it cannot be read."""
+    """A descriptor of the checkpoint file at `path`; CheckpointError if it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise CheckpointError(
-            f"there is no checkpoint {printable(path)}", hint="resnetctl checkpoint list shows what there is"
+            f"there is no checkpoint {printable(path)}", hint="resnetctl checkpoint list shows the existing ones"
         ) from None
     except OSError as error:
         raise CheckpointError(f"cannot read {printable(path)}: {error.strerror}") from error
@@ -136,10 +136,10 @@ def damaged(path: Path, why: str) -> CheckpointError:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a checkpoint file say."""
+    """The header of a checkpoint file."""
 
     tensors: dict[str, Any]
-    """As safetensors has it: name to dtype, shape and data_offsets; not checked."""
+    """As in the safetensors format: name to dtype, shape and data_offsets; not checked."""
     metadata: Metadata
     size: int
     """Bytes of the header; the tensors follow."""
@@ -148,7 +148,7 @@ class Header:
 def read_header(path: Path, fd: int) -> Header:
     """The header of an open checkpoint file.
 
-    Raises CheckpointError where it is damaged, of another format version, or no checkpoint of resnetctl.
+    Raises CheckpointError if it is damaged, of another format version, or not a checkpoint of resnetctl.
     """
     size = os.fstat(fd).st_size
     length = int.from_bytes(os.pread(fd, 8, 0), "little")
@@ -176,22 +176,22 @@ def read_header(path: Path, fd: int) -> Header:
 
 
 def load_metadata(path: Path) -> Metadata:
-    """The metadata of a checkpoint file without its tensors; the contents are not compared with the commit record.
+    """The metadata of a checkpoint file; its contents are not compared with the commit record.
 
-    Raises CheckpointError as `read_header` does, and where there is no such file.
+    Raises CheckpointError as `read_header` does, or if there is no such file.
     """
     with opened(path) as fd:
         return read_header(path, fd).metadata
 
 
 def remove(commit: Commit) -> None:
-    """Delete a checkpoint: its record first, so that half a deletion is a file that was never committed."""
+    """Delete a checkpoint, its record first, so that an interrupted deletion leaves an uncommitted file."""
     record_path(commit.path).unlink(missing_ok=True)
     commit.path.unlink(missing_ok=True)
 
 
 def set_aside(commit: Commit) -> None:
-    """Rename a damaged checkpoint, so that its step can be written anew and nothing is lost."""
+    """Rename a damaged checkpoint, so that its step can be written again and nothing is lost."""
     record_path(commit.path).unlink(missing_ok=True)
     if commit.path.exists():
         commit.path.replace(commit.path.with_suffix(".damaged"))

@@ -1,4 +1,4 @@
-"""Which run a name, a folder or a file means."""
+"""Resolves a name, folder or file to a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnetctl.runs.folder import LATEST, NAME, Run
 
 
 def runs(root: Path) -> list[Run]:
-    """The runs under `root`, the one touched last first."""
+    """The runs under `root`, most recently modified first."""
     if not root.is_dir():
         return []
     found = [Run(p) for p in root.iterdir() if p.is_dir() and not p.is_symlink() and (p / "checkpoints").is_dir()]
@@ -19,7 +19,7 @@ def runs(root: Path) -> list[Run]:
 
 
 def find_run(root: Path, which: str | None) -> Run:
-    """The latest run, or the one called (or lying at) `which`. Raises CheckpointError where there is none."""
+    """The latest run, or the one with name or path `which`. Raises CheckpointError if there is none."""
     if which is None or which == LATEST:
         link = root / LATEST
         if link.is_symlink():
@@ -42,15 +42,15 @@ def find_run(root: Path, which: str | None) -> Run:
 
 
 def checkpoint_file(which: str | None) -> Path | None:
-    """`which` as a checkpoint file, there or not; None where it means a run."""
+    """`which` as the path of a checkpoint file, existing or not; None if it means a run."""
     path = Path(which) if which is not None else None
     return path if path is not None and (path.is_file() or path.suffix == ".safetensors") else None
 
 
 def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:
-    """The run that `which` names (None: the latest), and the checkpoint file where it names one of that run's.
+    """The run that `which` names (None: the latest), and the checkpoint file if it names one.
 
-    Raises CheckpointError where there is no such run.
+    Raises CheckpointError if there is no such run.
     """
     path = checkpoint_file(which)
     if path is not None:
@@ -66,9 +66,9 @@ def find_resumed(root: Path, which: str | None) -> tuple[Run, Path | None]:
 
 
 def started_before(root: Path, launches: Sequence[str | None], name: str | None) -> Run | None:
-    """The run that one of `launches` (see `World.launch`) began before it was started again; None where there is none.
+    """The run that one of `launches` (see `World.launch`) began before it was restarted, or None.
 
-    Where it gave its run a `name`, only that one: a job may train several.
+    With a `name`, only the run of that name: a job may train several.
     """
     known = {launch for launch in launches if launch is not None}
     return next((r for r in runs(root) if (name is None or r.name == name) and r.launch() in known), None)

@@ -1,6 +1,6 @@
 """A run's folder: `runs/<name>/` with recipe.toml, metrics.jsonl and checkpoints/, and `runs/latest`.
 
-metrics.jsonl holds one JSON object a line: `{"kind": "train", "step", "epoch", "loss", "lr", …}` each time the loss
+metrics.jsonl holds one JSON object per line: `{"kind": "train", "step", "epoch", "loss", "lr", …}` each time the loss
 is read, `{"kind": "eval", "step", "epoch", "top1", "top5", "loss", "images", …}` after each evaluation.
 """
 
@@ -35,33 +35,33 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints lie."""
+        """The folder of its checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line."""
+        """Its metrics.jsonl."""
         return self.folder / "metrics.jsonl"
 
     @property
     def recipe(self) -> Path:
-        """The recipe with where each value came from."""
+        """Its recipe.toml, with the origin of each value."""
         return self.folder / "recipe.toml"
 
     @property
     def events(self) -> Path:
-        """Where its event file for TensorBoard lies, if it writes one."""
+        """The folder of its TensorBoard event file, if it writes one."""
         return self.folder / "tensorboard"
 
     def launch(self) -> str | None:
-        """What started it (see `World.launch`), so that a launch that is started again finds its run."""
+        """The launch that started it (see `World.launch`), by which a restarted launch finds its run."""
         try:
             return self._launch.read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
 
     def mark_launch(self, launch: str | None) -> None:
-        """Note what started it."""
+        """Record the launch that started it."""
         if launch is None:
             self._launch.unlink(missing_ok=True)
         else:
@@ -72,7 +72,7 @@ class Run:
         return self.folder / ".launch"
 
     def is_untouched(self) -> bool:
-        """Whether it was begun, and interrupted before it wrote its first checkpoint."""
+        """Whether it was interrupted before its first checkpoint."""
         return self.recipe.is_file() and not any(self.checkpoints.glob("step-*"))
 
     def log(self, line: dict[str, Any]) -> None:
@@ -81,13 +81,13 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def sync_metrics(self) -> None:
-        """Make the lines so far survive a power cut; before the checkpoint that continues after them."""
+        """Make the lines so far survive a power cut; called before the checkpoint that follows them."""
         if self.metrics.exists():
             with self.metrics.open("rb") as file:
                 os.fsync(file.fileno())
 
     def trim_metrics(self, step: int, *, evaluated: bool) -> None:
-        """Drop what was logged after `step`, and an evaluation at `step` unless it was part of the checkpoint."""
+        """Drop lines logged after `step`, and an evaluation at `step` unless it was part of the checkpoint."""
         if not self.metrics.exists():
             return
         kept = []
@@ -96,14 +96,14 @@ class Run:
                 entry = json.loads(line)
                 at, kind = int(entry["step"]), entry["kind"]
             except (ValueError, KeyError, TypeError):
-                continue  # the half line of a killed writer
+                continue  # a killed writer's partial line
             if at < step or (at == step and (kind != "eval" or evaluated)):
                 kept.append(line)
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept))
 
 
 def check_name(name: str) -> str:
-    """A run's name as a folder name. Raises UsageError where it could not be one, or would be a path."""
+    """A run's name as a folder name. Raises UsageError if it is not a valid one, or is a path."""
     if not NAME.fullmatch(name) or name == LATEST:
         raise UsageError(
             f"{printable(name)!r} cannot be a run's name",
@@ -113,7 +113,7 @@ def check_name(name: str) -> str:
 
 
 def create_run(root: Path, name: str | None, recipe_name: str) -> Run:
-    """A new folder under `root`. Raises UsageError where the name is taken: a run is never overwritten."""
+    """A new folder under `root`. Raises UsageError if the name is taken: a run is never overwritten."""
     if name is not None:
         folder = root / check_name(name)
         root.mkdir(parents=True, exist_ok=True)
@@ -133,29 +133,29 @@ def create_run(root: Path, name: str | None, recipe_name: str) -> Run:
 
 
 def discard_run(run: Run) -> None:
-    """Remove the folder of a run that never came to its first step; call it under the folder's lock.
+    """Remove the folder of a run that never reached its first step; call it under the folder's lock.
 
-    Whatever the run itself does not write at its beginning stays, and the folder with it.
+    Files that the run does not write at its beginning are kept, and the folder with them.
     """
     for path in (run.recipe, run.metrics, run._launch, run.folder / ".lock"):
         path.unlink(missing_ok=True)
     for folder in (run.checkpoints, run.folder):
-        with contextlib.suppress(OSError):  # it is not empty, or not there
+        with contextlib.suppress(OSError):  # not empty, or missing
             folder.rmdir()
 
 
 def refuse_links(run: Run) -> None:
-    """Raises CheckpointError where one of the run's own files or folders is a symbolic link."""
+    """Raise CheckpointError if one of the run's own files or folders is a symbolic link."""
     for path in (run.checkpoints, run.metrics, run.events, run.recipe, run._launch, run.folder / ".lock"):
         if path.is_symlink():
             raise CheckpointError(
-                f"{printable(path)} is a symbolic link, and nothing is read or written through one in a run's folder",
-                hint="move what it leads to into its place; the runs' folder as a whole (--runs) may be a link",
+                f"{printable(path)} is a symbolic link, which a run's folder must not contain",
+                hint="move its target into its place; the runs' folder as a whole (--runs) may be a link",
             )
 
 
 def _new_folder(root: Path, stem: str) -> Path:
-    """A folder of its own, however many runs begin in one second."""
+    """A new folder, however many runs begin within one second."""
     root.mkdir(parents=True, exist_ok=True)
     n = 1
     while True:
@@ -169,7 +169,7 @@ def _new_folder(root: Path, stem: str) -> Path:
 
 
 def point_latest(root: Path, run: Run) -> None:
-    """Let `root/latest` lead to `run`: a relative symbolic link, swapped atomically."""
+    """Point `root/latest` to `run`: a relative symbolic link, replaced atomically."""
     temp = root / f".latest-{os.getpid()}"
     temp.unlink(missing_ok=True)
     temp.symlink_to(run.name)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, for people: what each one is, and whether it can be used."""
+"""Lists the checkpoints of a run and whether each can be used."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Found:
     size: int
     """Bytes."""
     sha256: str | None
-    """As it was committed; None for a file without a commit record."""
+    """As committed; None for a file without a commit record."""
     metadata: Metadata | None
-    """None where it cannot be read."""
+    """None if it cannot be read."""
     problem: str | None
-    """Why it cannot be used; None where it can."""
+    """Why it cannot be used, or None."""
     best: bool = False
-    """Whether it has the highest top-1 of these."""
+    """Whether it has the highest top-1 of the list."""
 
 
 def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found]:
-    """The checkpoints of the run that `which` names (None: the latest) or the one file, the newest first.
+    """The checkpoints of the run that `which` names (None: the latest) or the one file, newest first.
 
-    With `contents` every byte is read and compared with the commit records. Raises CheckpointError where there is none.
+    With `contents` every byte is compared with the commit records. Raises CheckpointError if there is none.
     """
     path = checkpoint_file(which)
     if path is not None:
@@ -62,7 +62,7 @@ def _of_file(path: Path, contents: bool) -> Found:
             verify_commit(commit) if commit else _read_whole(path)
         size = path.stat().st_size
         if commit and size != commit.size:
-            raise CheckpointError(f"damaged: it has {size:,} bytes, and {commit.size:,} were committed")
+            raise CheckpointError(f"damaged: it has {size:,} bytes, but {commit.size:,} were committed")
         if match and metadata.step != int(match[1]):
             raise CheckpointError(f"damaged: it holds step {metadata.step:,}")
         if match and commit is None:

@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its tensors: written in one place, and checked there before it is believed."""
+"""A checkpoint's metadata: written and validated in one place."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Evaluation:
     """Percent."""
     top5: float
     loss: float | None
-    """None where it was not finite, or too few images could be read: the evaluation does not count then."""
+    """None if not finite, or if too few images could be read; such an evaluation does not count."""
     images: int
     raw_top1: float | None = None
-    """Percent, of the weights themselves where the figures above are those of their moving average."""
+    """Percent, of the weights themselves, if the figures above are those of their moving average."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.top1 <= 100 and 0 <= self.top5 <= 100 and self.epoch >= 0 and self.images >= 0):
-            raise ValueError("an evaluation holds a number that cannot be")
+            raise ValueError("an evaluation holds an impossible number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedOn:
-    """Which data set a run belongs to."""
+    """The data set of a run."""
 
     train: str
     """The fingerprint of the train index."""
@@ -44,7 +44,7 @@ class TrainedOn:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """Where a run stood, what it was, and what it had measured."""
+    """A run's progress, configuration and results so far."""
 
     step: int
     steps: int
@@ -54,7 +54,7 @@ class Metadata:
     """The step after which the loss was last read."""
     recipe: Recipe = field(metadata={"json": None})
     plain_torchvision_model: bool
-    """Whether `model.*` means the same in torchvision's model of that name."""
+    """Whether torchvision's model of that name can use `model.*`."""
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     data: TrainedOn = field(metadata={"json": "index"})
@@ -62,7 +62,7 @@ class Metadata:
     unreadable: tuple[int, ...]
     """Train samples that could not be read."""
     environment: dict[str, str | int]
-    """What can change the bits of a result besides recipe and data."""
+    """Everything but recipe and data that can change the bits of a result."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.last_read <= self.step <= self.steps or self.epoch < 0:
@@ -80,17 +80,17 @@ class Metadata:
         return best_of(self.history)
 
     def to_json(self) -> dict[str, Any]:
-        """As `read_metadata` takes it."""
+        """The document that `read_metadata` reads."""
         return {**encode(self), "recipe": recipe_to_dict(self.recipe)}
 
 
 def best_of(history: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation with the highest top-1, the latest of equal ones; of those that count."""
+    """The evaluation with the highest top-1, the latest of equal ones, among those that count."""
     return max((e for e in history if e.loss is not None), key=lambda e: (e.top1, e.step), default=None)
 
 
 def read_metadata(document: object) -> Metadata:
-    """What `Metadata.to_json` wrote, every value checked. Raises CheckpointError where one is missing or cannot be."""
+    """The inverse of `Metadata.to_json`. Raises CheckpointError if a value is missing or impossible."""
     try:
         if not isinstance(document, dict) or "recipe" not in document:
             raise ValueError("the recipe is missing")
@@ -100,6 +100,6 @@ def read_metadata(document: object) -> Metadata:
         raise
     except ValueError as error:
         raise CheckpointError(
-            f"the checkpoint's metadata make no sense: {printable(error)[:200]}",
-            hint="it was written by another version of resnetctl, or changed since",
+            f"the checkpoint's metadata are invalid: {printable(error)[:200]}",
+            hint="it was written by another version of resnetctl, or changed afterwards",
         ) from error

@@ -13,15 +13,15 @@ from resnetctl.runs.folder import LATEST, Run, point_latest, refuse_links
 
 
 def remove_run(root: Path, run: Run) -> None:
-    """Delete the run's folder with all that is in it; `root/latest` then leads to the newest that is left.
+    """Delete the run's folder with everything in it; `root/latest` then points to the newest remaining run.
 
-    Its checkpoints go last: a deletion that is cut short leaves a run that is still listed. Raises ResnetctlError where
-    a process is at work in it, UsageError where it is a link.
+    Checkpoints are deleted last, so that an interrupted deletion leaves a run that is still listed. Raises
+    ResnetctlError if a process is using it, UsageError if it is a link.
     """
     if run.folder.is_symlink():
         raise UsageError(
-            f"{printable(run.folder)} is a symbolic link, and only a folder is deleted",
-            hint="give the folder that it leads to, or remove the link by hand",
+            f"{printable(run.folder)} is a symbolic link, and only folders are deleted",
+            hint="give its target, or remove the link by hand",
         )
     refuse_links(run)
     with folder_lock(run.folder, "training"):
@@ -37,7 +37,7 @@ def remove_run(root: Path, run: Run) -> None:
 
 
 def mend_latest(root: Path) -> None:
-    """Let `root/latest` lead to the newest run where the one that it led to is gone; with none left it goes too."""
+    """If the target of `root/latest` is gone, point it to the newest run, or remove it if there is none."""
     link = root / LATEST
     if not link.is_symlink() or (link / "checkpoints").is_dir():
         return

@@ -1,4 +1,4 @@
-"""Taking up a run's checkpoints: the one to go on from, and a new run that goes on from another's."""
+"""Resuming from a run's checkpoints, in the same run or a new one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from resnetctl.runs.folder import Run, create_run
 
 
 def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Checkpoint:
-    """The checkpoint at `path`, or the newest of the run that is whole; damaged newer ones are set aside.
+    """The checkpoint at `path`, or the newest intact one of the run; damaged newer ones are set aside.
 
-    Call it under the run's lock. Raises CheckpointError where there is none to go on from.
+    Call it under the run's lock. Raises CheckpointError if there is none.
     """
     if path is not None:
         return load_file(path)
@@ -30,14 +30,14 @@ def load_start(run: Run, path: Path | None, warn: Callable[[str], None]) -> Chec
     newest, checkpoint = load_newest(run.checkpoints, note)
     for path in uncommitted(run.checkpoints)[:1]:
         if path.name > newest.path.name:
-            warn(f"{printable(path)} is newer and has no commit record, so it is left alone")
+            warn(f"{printable(path)} is newer but has no commit record, so it is ignored")
     for commit in damaged:
         set_aside(commit)
     return checkpoint
 
 
 def check_newest(run: Run, checkpoint: Checkpoint) -> None:
-    """Raises UsageError where the run has later checkpoints than this one, which going on would contradict."""
+    """Raise UsageError if the run has checkpoints later than this one, which continuing would contradict."""
     newest = next(iter(commits(run.checkpoints)), None)
     step = checkpoint.metadata.step
     if newest is not None and newest.step > step:
@@ -48,7 +48,7 @@ def check_newest(run: Run, checkpoint: Checkpoint) -> None:
 
 
 def branch(root: Path, run: Run, name: str, checkpoint: Checkpoint, recipe: Recipe) -> Run:
-    """A new run called `name` that goes on from `checkpoint`, with the metrics of `run` so far."""
+    """A new run called `name` that continues from `checkpoint`, with the metrics of `run` so far."""
     new = create_run(root, name, recipe.name)
     write_atomically(new.recipe, recipe_to_toml(recipe))
     if run.metrics.exists():

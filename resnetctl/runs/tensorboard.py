@@ -1,7 +1,7 @@
-"""A run's metrics as an event file for TensorBoard, beside metrics.jsonl and made of nothing but its lines.
+"""A run's metrics as an event file for TensorBoard, made from the lines of metrics.jsonl alone.
 
-A run that goes on writes the file anew from the metrics as they then are, so that no step is there twice, whatever was
-lost with a killed process; and a run that only now asks for events has those of its past.
+A resumed run rewrites the file from its metrics, so that no step is there twice, whatever a killed process lost, and a
+run that enables events later has its past too.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _TAGS = {
 
 
 def check_tensorboard() -> None:
-    """Raise ResnetctlError where the package tensorboard is not installed."""
+    """Raise ResnetctlError if the package tensorboard is not installed."""
     try:
         from tensorboard.compat.proto import event_pb2  # noqa: F401
     except ImportError:
         raise ResnetctlError(
-            "train.tensorboard = true needs the package tensorboard, which writes the events",
-            hint="pip install 'resnetctl[tensorboard]', or leave it out with --set train.tensorboard=false",
+            "train.tensorboard = true needs the package tensorboard",
+            hint="pip install 'resnetctl[tensorboard]', or turn it off with --set train.tensorboard=false",
         ) from None
 
 
 class EventFile:
-    """The event file of a run that trains; `log` takes the lines that metrics.jsonl gets."""
+    """The event file of a training run; `log` takes the lines of metrics.jsonl."""
 
     def __init__(self, run: Run) -> None:
         folder = run.events
         folder.mkdir(exist_ok=True)
         before = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
-        # a TensorBoard that looks on reads the last file to its end, and then goes over to one of a later name
+        # a running TensorBoard reads the last file to its end, then switches to one with a later name
         for path in before[:-1]:
             path.unlink()
         for path in before[-1:]:
@@ -53,17 +53,17 @@ class EventFile:
         self._append(b"".join([*_beginning(), *(_record(line) for line in entries(run.metrics))]))
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append what a line of the metrics says."""
+        """Append a line of the metrics."""
         self._append(_record(line))
 
     def _append(self, data: bytes) -> None:
-        # opened anew each time, so that a forked loader process has nothing of it
+        # opened each time, so that forked loader processes do not inherit it
         with self.path.open("ab", buffering=0) as file:
             write_all(file.fileno(), data)
 
 
 def _beginning() -> list[bytes]:
-    """The format's version, and the word to a TensorBoard that looks on to forget what it has read before."""
+    """The format's version, and an instruction to a running TensorBoard to discard what it has read."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     first = Event(wall_time=0.0, file_version="brain.Event:2")
@@ -71,7 +71,7 @@ def _beginning() -> list[bytes]:
 
 
 def _record(line: dict[str, Any]) -> bytes:
-    """A line of the metrics as a record; nothing for one that is not whole."""
+    """A line of the metrics as a record; empty for an incomplete one."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -1,4 +1,4 @@
-"""What a model is measured on besides the val images: further labels for them, and other images of the same classes."""
+"""Evaluation suites besides val: other labels of its images, and other images of the same classes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SUITES = {
     "x": "ImageNet-X, errors by factor on ImageNet's val images: FILE is imagenet_x_val_top_factor.jsonl or _multi_",
     "v2": "ImageNetV2: FOLDER has folders 0 to 999, or 1,000 wnids",
     "a": "ImageNet-A: FOLDER has 200 wnids, whose 200 outputs compete",
-    "r": "ImageNet-R, in the same way",
+    "r": "ImageNet-R, likewise",
 }
-"""Name to what it is. The first three are about the val images of the data set; the others bring images along."""
+"""Name to description. The first three use the val images of the data set; the others have their own images."""
 
 ON_VAL = ("val", "real", "x")
 
 
 class Chosen(NamedTuple):
-    """A suite, and the file or folder that it is read from."""
+    """A suite, and the file or folder it is read from."""
 
     name: str
     path: Path | None
-    """None for `val`, which the data set has."""
+    """None for `val`, which is part of the data set."""
 
 
 def parse_suite(text: str) -> Chosen:

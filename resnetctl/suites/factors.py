@@ -1,8 +1,8 @@
-"""ImageNet-X: how much more often a model errs where the object's pose, background, pattern, … is unusual.
+"""ImageNet-X: how much more often a model errs if the object's pose, background, pattern, … is unusual.
 
-Idrissi et al., arXiv:2211.01866; the files are those of the package `imagenet-x` 0.0.7, one JSON object a line. The
-measure is theirs: the error on images with a factor over the error on all annotated images. They leave out the
-prototypes of each class, which `prototypical_paths.csv` beside the annotations lists.
+Idrissi et al., arXiv:2211.01866; the files are those of the package `imagenet-x` 0.0.7, one JSON object per line. The
+measure is theirs: the error on images with a factor over the error on all annotated images. They exclude each class's
+prototypes, which are listed in `prototypical_paths.csv` beside the annotations.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _Z = 1.959963984540054
 
 
 class Annotations(NamedTuple):
-    """What the file says of each image."""
+    """The annotations of images."""
 
     labels: Mapping[str, int]
     """File name to ImageNet's label."""
     factors: Mapping[str, frozenset[str]]
-    """File name to the factors that it has."""
+    """File name to the image's factors."""
     missing: tuple[str, ...]
-    """Factors that no line of the file mentions."""
+    """Factors missing from the file."""
     prototypes: int | None
-    """Images left out as prototypes; None if the list of them is not beside the file."""
+    """Images excluded as prototypes; None if their list is not beside the file."""
 
 
 class Factor(NamedTuple):
-    """How often a model errs on the images with one factor."""
+    """A model's errors on the images with one factor."""
 
     name: str
     images: int
@@ -65,29 +65,29 @@ class Factor(NamedTuple):
     interval: tuple[float, float]
     """95 % interval of the error, percent."""
     ratio: float | None
-    """The error over that on all annotated images; None if there are no errors at all."""
+    """The error over the error on all annotated images; None without any error."""
     ratio_interval: tuple[float, float] | None
-    """95 % interval of the ratio; None if it has none (no error, or none but errors)."""
+    """95 % interval of the ratio; None if undefined (no errors, or only errors)."""
 
 
 class FactorResult(NamedTuple):
     """Errors by factor."""
 
     factors: tuple[Factor, ...]
-    """Those with images, the highest ratio first."""
+    """Factors with images, highest ratio first."""
     absent: tuple[str, ...]
     """Factors without an image."""
     images: int
-    """Annotated images that were measured."""
+    """Annotated images evaluated."""
     wrong: int
     unannotated: int
-    """Val images of which the file says nothing."""
+    """Val images that are not in the file."""
     elsewhere: int
     """Annotated images that are not among the val images."""
 
 
 def read_annotations(path: Path) -> Annotations:
-    """The annotations in the file `path`, or in the folder of the package's files; DataError if they are none."""
+    """The annotations in the file `path`, or in the folder of the package's files; DataError if there are none."""
     path = path / _FILE if path.is_dir() else path
     hint = f"ImageNet-X's files are in the package imagenet-x: annotations/{_FILE}"
     try:
@@ -107,7 +107,7 @@ def read_annotations(path: Path) -> Annotations:
             continue
         name, label, row = _row(path, number, line, hint)
         if name in labels:
-            raise DataError(f"{printable(path)}: line {number:,} is about {printable(name)}, as an earlier one")
+            raise DataError(f"{printable(path)}: line {number:,} repeats {printable(name)}")
         if prototypes is not None and name in prototypes:
             left_out += 1
             continue
@@ -127,7 +127,7 @@ def _row(path: Path, number: int, line: str, hint: str) -> tuple[str, int, dict[
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         name, label, known = None, None, False
     if not isinstance(name, str) or type(label) is not int or not known:
-        raise DataError(f"{printable(path)}: line {number:,} is no annotation of ImageNet-X", hint=hint)
+        raise DataError(f"{printable(path)}: line {number:,} is not an annotation of ImageNet-X", hint=hint)
     return name, label, row
 
 
@@ -136,7 +136,7 @@ def measure_factors(
 ) -> FactorResult:
     """Errors by factor, of val images with file names `names [N]`, ImageNet labels `own [N]` and `correct [N] bool`.
 
-    Raises DataError if the file annotates none of them, or says that they show other classes.
+    Raises DataError if the file annotates none of them, or gives them other classes.
     """
     here = [i for i, name in enumerate(names) if name in annotations.labels]
     if not here:
@@ -180,7 +180,7 @@ def _factor(name: str, member: np.ndarray, wrong: np.ndarray) -> Factor:
 
 
 def _ratio_interval(inside: int, errors: int, images: int, wrong: int) -> tuple[float, float] | None:
-    """95 % interval of (errors / inside) / (wrong / images), where the first are among the second.
+    """95 % interval of (errors / inside) / (wrong / images), the first being a subset of the second.
 
     With p = w·f + (1 - w)·g, f and g the independent errors inside and outside and w = inside / images, the delta
     method gives var ln(f / p) = (1/f - w/p)² var f + ((1 - w)/p)² var g.

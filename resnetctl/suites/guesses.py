@@ -1,4 +1,4 @@
-"""What a model guessed for each image."""
+"""A model's guesses for each image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Guesses:
-    """The five most probable classes (or all, where there are fewer) of N images, in the order of their index."""
+    """The five most probable classes (or all, if fewer) of N images, in index order."""
 
     truth: np.ndarray
     """`[N] int64`: the images' labels."""
     labels: np.ndarray
-    """`[N, K] int64`: the most probable first; -1 if the image could not be read."""
+    """`[N, K] int64`: most probable first; -1 for an unreadable image."""
     probabilities: np.ndarray
-    """`[N, K] float32`: their softmax; 0 if the image could not be read."""
+    """`[N, K] float32`: their softmax; 0 for an unreadable image."""
 
     @property
     def hits(self) -> np.ndarray:
@@ -29,6 +29,6 @@ class Guesses:
         return self.labels[:, 0] == self.truth
 
     def worst(self, most: int) -> list[int]:
-        """The images about which the model was surest and wrong, the worst first."""
+        """The images on which the model was most confidently wrong, worst first."""
         wrong = np.flatnonzero(~self.correct & (self.labels[:, 0] >= 0))
         return [int(i) for i in wrong[np.argsort(-self.probabilities[wrong, 0], kind="stable")][:most]]

@@ -1,4 +1,4 @@
-"""Suites that bring images along: ImageNetV2, ImageNet-A and ImageNet-R.
+"""Suites with their own images: ImageNetV2, ImageNet-A and ImageNet-R.
 
 ImageNetV2 (Recht et al., arXiv:1902.10811) has ten images in each of the folders 0 to 999. The label is the number:
 sorted as strings, as ImageFolder does, the folders would be 0, 1, 10, 100, … Some copies use wnids.
@@ -39,17 +39,17 @@ PUBLISHED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSuite:
-    """The images of a suite, and which of the model's outputs are asked."""
+    """The images of a suite, and the model's outputs that compete."""
 
     index: Index
     outputs: tuple[int, ...] | None
-    """The model's output for each class of the index, where only these compete; None: all, as the index counts them."""
+    """The model's output for each class of the index, if only these compete; None: all, numbered as in the index."""
     left_out: int
     """Images of classes that the model does not know."""
     notes: tuple[str, ...]
-    """What was left aside in the folder."""
+    """Files skipped in the folder."""
     caveats: tuple[str, ...]
-    """Where it is not what was published, in words."""
+    """How it differs from the published suite."""
 
 
 def open_images(
@@ -57,7 +57,7 @@ def open_images(
 ) -> ImageSuite:
     """The images below `folder` as an index in the folder `scratch`, for a model that knows `classes`.
 
-    Raises DataError if the folder is not what `suite` (a key of PUBLISHED) is held in.
+    Raises DataError if the folder does not have the form of `suite`, a key of PUBLISHED.
     """
     published = PUBLISHED[suite]
     notes: list[str] = []
@@ -71,7 +71,7 @@ def open_images(
     if not known:
         raise DataError(
             f"the model knows none of the {len(folders):,} classes in {printable(root)}",
-            hint="take a model whose classes are ImageNet's wnids, such as --weights imagenet1k-v2",
+            hint="use a model whose classes are ImageNet's wnids, such as --weights imagenet1k-v2",
         )
     own = tuple(classes) if suite == "v2" else tuple(sorted(known))
     place = {wnid: label for label, wnid in enumerate(own)}
@@ -84,7 +84,7 @@ def open_images(
     if len(folders) != published.classes or found != published.images:
         caveats.append(
             f"{printable(root)} has {counted(found, 'image')} in {counted(len(folders), 'folder')}, "
-            f"{published.name} as published {published.images:,} in {published.classes:,}"
+            f"{published.name} as published has {published.images:,} in {published.classes:,}"
         )
     if found > len(builder):
         caveats.append(
@@ -108,31 +108,31 @@ def open_images(
 
 
 def _class_root(folder: Path, published: _Published) -> Path:
-    """`folder`, or the one inside it that holds the class folders, as archives unpack."""
+    """`folder`, or the folder inside it that has the class folders, as archives unpack."""
     if folder.is_file():
         raise DataError(
-            f"{printable(folder)} is a file, and {published.name} is read from its folders",
+            f"{printable(folder)} is a file, but {published.name} is read from its folders",
             hint=f"unpack it: tar -xf {printable(folder.name)}",
         )
     if not folder.is_dir():
-        raise DataError(f"there is no folder {printable(folder)}", hint=f"it should hold {published.name}")
+        raise DataError(f"there is no folder {printable(folder)}", hint=f"it should contain {published.name}")
     inside = class_folders(folder, [])
     if not inside:
         raise DataError(
             f"{printable(folder)} has no class folders",
-            hint=f"{published.name} has {published.classes:,} of them; give the folder that they lie in",
+            hint=f"{published.name} has {published.classes:,} of them; give the folder that contains them",
         )
     return folder / inside[0] if len(inside) == 1 and class_folders(folder / inside[0], []) else folder
 
 
 def _wnids(folders: Sequence[str], root: Path, suite: str) -> list[str]:
-    """The class of each folder: its number, where all of ImageNetV2's are numbers, else the wnid that is its name."""
+    """The class of each folder: its number, if all of ImageNetV2's are numbers, else the wnid that is its name."""
     if suite == "v2" and all(map(_NUMBER.fullmatch, folders)):
         return [imagenet.wnids()[int(name)] for name in folders]
     strange = sorted(set(folders) - set(imagenet.wnids()))
     if strange:
         raise DataError(
-            f"{printable(root)} has folders that are no classes of ImageNet: {some(strange, 3)}",
+            f"{printable(root)} has folders that are not ImageNet classes: {some(strange, 3)}",
             hint="the folders of ImageNetV2 are 0 to 999, or wnids" if suite == "v2" else "the folders are wnids",
         )
     return list(folders)

@@ -1,4 +1,4 @@
-"""What a model made of a suite: counts, and where the images are its own, every guess."""
+"""A model's result on a suite: counts, and every guess if the suite has its own images."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Outcome:
     correct5: int | None = None
     """None if the suite has no top-5."""
     loss: float | None = None
-    """Mean cross-entropy; None if the suite has none."""
+    """Mean cross-entropy; None if the suite has no loss."""
     seconds: float = 0.0
     unreadable: int = 0
     published: tuple[float, float] | None = None
-    """Top-1 and top-5 in percent as the weights' publisher states them, for these images."""
+    """Top-1 and top-5 in percent on these images, as published with the weights."""
     notes: tuple[str, ...] = ()
-    """What belongs to the suite, such as images that it does not count."""
+    """Properties of the suite, such as images that it does not count."""
     caveats: tuple[str, ...] = ()
-    """Why the result compares with no other."""
+    """Why the result is not comparable with others."""
     index: Index | None = None
-    """The images; None if they are those of another line."""
+    """The images; None if they are another outcome's."""
     guesses: Guesses | None = None
-    """What was guessed for each of them."""
+    """The guesses for each of them."""
     factors: FactorResult | None = None
 
     @property
@@ -62,7 +62,7 @@ def is_imagenet_val(index: Index) -> bool:
 
 
 def trouble(outcome: Outcome) -> str | None:
-    """What seems wrong with the labels, in words; None if nothing, or nothing can be said."""
+    """A message on what seems wrong with the labels; None if nothing, or unknown."""
     index, guesses = outcome.index, outcome.guesses
     if index is None or guesses is None:
         return None
@@ -113,7 +113,7 @@ def by_factors(val: Outcome, path: Path) -> Outcome:
 
 
 def _as_imagenet(val: Outcome, suite: str) -> tuple[Index, np.ndarray, np.ndarray]:
-    """The val images, their labels `[N]` and the guesses `[N, K]` as ImageNet counts its classes."""
+    """The val images, their labels `[N]` and the guesses `[N, K]`, in ImageNet's numbering of classes."""
     assert val.index
     assert val.guesses
     label = imagenet_labels(val.index.info.classes, suite)

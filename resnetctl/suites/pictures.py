@@ -1,4 +1,4 @@
-"""Pictures of a data set with what a model made of them."""
+"""Images of a data set with a model's guesses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnetctl.suites.sheet import Line, Tile
 
 
 def unique_names(index: Index) -> list[str]:
-    """What people call the classes, with the class itself where two are called alike."""
+    """Readable class names, with the class itself added if two are equal."""
     info = index.info
     return [
         name if info.class_names.count(name) == 1 else f"{name} ({c})"
@@ -24,7 +24,7 @@ def unique_names(index: Index) -> list[str]:
 
 
 def guessed_tiles(outcome: Outcome, samples: Sequence[int]) -> list[Tile]:
-    """Each of `samples` with the model's first guess, and below it the class that it is where that is another one."""
+    """Each of `samples` with the model's first guess and, if that is wrong, the true class below."""
     index, guesses, names, tiles = *_known(outcome), []
     for i in samples:
         label, right = int(guesses.truth[i]), guesses.labels[i] == guesses.truth[i]
@@ -39,7 +39,7 @@ def guessed_tiles(outcome: Outcome, samples: Sequence[int]) -> list[Tile]:
 
 
 def compared_tiles(outcomes: Sequence[Outcome], titles: Sequence[str], samples: Sequence[int]) -> list[Tile]:
-    """Each of `samples`, which all models have looked at, with its class as the heading and a line for each model."""
+    """Each of `samples` with its class as the heading and a line for each model."""
     index, _, names = _known(outcomes[0])
     tiles = []
     for i in samples:

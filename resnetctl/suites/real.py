@@ -1,4 +1,4 @@
-"""ReaL: all the labels that people found right for each val image of ImageNet.
+"""ReaL: all the labels that annotators accepted for each val image of ImageNet.
 
 Beyer et al., "Are we done with ImageNet?", arXiv:2006.07159. `real.json` is a list of 50,000 lists of labels in the
 order of the val images; 46,837 are not empty, and the images of empty ones do not count.
@@ -19,14 +19,14 @@ _LEAST_AGREEMENT = 0.5  # the published file agrees with 90 % of the labels
 
 
 class RealResult(NamedTuple):
-    """What was right by ReaL's labels."""
+    """Results by ReaL's labels."""
 
     correct1: int
     correct5: int
     images: int
-    """That have a label."""
+    """With a label."""
     skipped: int
-    """That have none."""
+    """Without a label."""
 
 
 def read_real(path: Path) -> list[tuple[int, ...]]:
@@ -43,22 +43,22 @@ def read_real(path: Path) -> list[tuple[int, ...]]:
         raise DataError(f"{printable(path)} is not a list of lists", hint="ReaL's file is real.json")
     for number, labels in enumerate(content, 1):
         if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
-            raise DataError(f"{printable(path)}: what it says of image {number:,} are no labels from 0 to 999")
+            raise DataError(f"{printable(path)}: the entries of image {number:,} are not labels from 0 to 999")
     return [tuple(labels) for labels in content]
 
 
 def measure_real(
     labels: list[tuple[int, ...]], numbers: np.ndarray, own: np.ndarray, guesses: np.ndarray
 ) -> RealResult:
-    """Count the images one of whose ReaL labels is the first of the guesses, or is among them.
+    """Count the images with a ReaL label that is the first guess, or among the guesses.
 
-    `numbers [N]` are those of the val images, counted from 1; `own [N]` their ImageNet labels; `guesses [N, K]`
-    ImageNet labels, the best first, and -1 for an image that could not be read. Raises DataError if the file has
-    fewer images, or its labels are not those of the images.
+    `numbers [N]` are the val images' numbers, from 1; `own [N]` their ImageNet labels; `guesses [N, K]` ImageNet
+    labels, best first, and -1 for an unreadable image. Raises DataError if the file has fewer images, or its labels do
+    not match the images.
     """
     if len(numbers) and numbers.max() > len(labels):
         raise DataError(
-            f"ReaL's file has labels for {len(labels):,} images, and val has image {numbers.max():,}",
+            f"ReaL's file has labels for {len(labels):,} images, but val has image {numbers.max():,}",
             hint="is it complete? real.json has 50,000 lists",
         )
     lists = [labels[n - 1] for n in numbers.tolist()]
@@ -67,7 +67,7 @@ def measure_real(
     if agreeing < _LEAST_AGREEMENT * len(labelled):
         raise DataError(
             f"ReaL's labels agree with only {agreeing:,} of {len(labelled):,} labels of the val images",
-            hint="its lists stand in the order of the val images, and its labels in that of the sorted wnids",
+            hint="its lists must follow the order of the val images, and its labels that of the sorted wnids",
         )
     correct1 = sum(int(guesses[i, 0]) in lists[i] for i in labelled)
     correct5 = sum(not set(lists[i]).isdisjoint(guesses[i].tolist()) for i in labelled)

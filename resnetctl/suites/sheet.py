@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in rows, each with a heading and a few lines below it, as one image file."""
+"""A contact sheet: images in rows, each with a heading and a few lines below it, as one image file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDE, _GAP, _FONT, _LINE = 224, 14, 13, 19  # pixels
 _COLUMNS = 5
 _INK, _FAINT, _PAPER, _FRAME = "#1c1c1c", "#6a6a6a", "#ffffff", "#e9e9e9"
 _COLOURS = {"": "#dbe7f6", "good": "#cfe8cf", "bad": "#f6d5d1"}
-# Pillow's own font has the letters of English alone
+# Pillow's built-in font has only English letters
 _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "DejaVuSans.ttf",
@@ -38,13 +38,13 @@ class Line(NamedTuple):
 
     text: str
     share: float = 0.0
-    """0 to 1: how far the bar behind the text reaches."""
+    """Length of the bar behind the text, 0 to 1."""
     mood: str = ""
     """The bar's colour: "good", "bad" or ""."""
 
 
 class Tile(NamedTuple):
-    """A picture of the sheet."""
+    """An image of the sheet."""
 
     picture: np.ndarray | None
     """`[H, W, 3] uint8`; None if it cannot be read."""
@@ -53,17 +53,17 @@ class Tile(NamedTuple):
 
 
 def check_sheet(path: Path) -> None:
-    """Raise UsageError if a sheet cannot be written to `path`: another kind of file, or one that is there."""
+    """Raise UsageError if a sheet cannot be written to `path`: not an image name, or an existing file."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"{printable(path)} is no name of a picture", hint="--sheet FILE.png")
+        raise UsageError(f"{printable(path)} is not the name of an image file", hint="--sheet FILE.png")
     if path.exists():
         raise UsageError(f"there is already a file {printable(path)}", hint="choose another name, or remove it")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {printable(path.parent)}", hint="make it, or choose another one")
+        raise UsageError(f"there is no folder {printable(path.parent)}", hint="create it, or choose another one")
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:
-    """Draw `tiles` (at most MOST) and write them to `path` as its suffix says. Raises UsageError as `check_sheet`."""
+    """Draw `tiles` (at most MOST) and write them to `path`. Raises UsageError as `check_sheet`."""
     check_sheet(path)
     file = io.BytesIO()
     kind = {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG")

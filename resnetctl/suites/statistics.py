@@ -1,4 +1,4 @@
-"""Statistics of an evaluation: intervals, tests and tables of what was right and what was not."""
+"""Statistics of an evaluation: intervals, tests and tables of correct and wrong predictions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 _Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 EXACT_BELOW = 25
-"""Samples on which two models disagree, below which McNemar's test is the exact one."""
+"""Number of disagreements below which McNemar's test is the exact one."""
 
 
 def wilson_interval(correct: int, images: int, z: float = _Z) -> tuple[float, float]:
     """The 95 % interval of a proportion in percent (Wilson 1927, JASA 22:209, formula 1)."""
     p, zz = correct / images, z * z / images
     centre, half = p + zz / 2, z * math.sqrt(p * (1 - p) / images + zz / (4 * images))
-    # at the ends it is exact, where rounding would leave a hair's breadth
+    # exact at the ends, where rounding errors would remain
     low = 0.0 if correct == 0 else (centre - half) / (1 + zz)
     high = 1.0 if correct == images else (centre + half) / (1 + zz)
     return 100 * low, 100 * high
@@ -33,9 +33,9 @@ class Comparison(NamedTuple):
     interval: tuple[float, float]
     """95 % interval of the difference, in percentage points."""
     p_value: float
-    """That a difference of this size or larger comes by chance, were the two equally good."""
+    """Probability of a difference at least this large if the two were equally good."""
     exact: bool
-    """Whether the p-value is the exact binomial one; else chi-squared with continuity correction."""
+    """Whether the p-value is exact binomial; else chi-squared with continuity correction."""
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
@@ -60,13 +60,13 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
 
 
 class Bin(NamedTuple):
-    """The images whose probability lies in (low, high]."""
+    """The images with probability in (low, high]."""
 
     low: float
     high: float
     images: int
     confidence: float
-    """Mean probability of what was predicted, 0 to 1."""
+    """Mean probability of the predictions, 0 to 1."""
     accuracy: float
     """Share of correct predictions, 0 to 1."""
 
@@ -94,7 +94,7 @@ def calibration_error(bins: list[Bin]) -> float:
 
 
 class ClassAccuracy(NamedTuple):
-    """What was right of the images of one class."""
+    """Correct predictions for one class."""
 
     label: int
     images: int
@@ -111,17 +111,17 @@ def per_class(labels: np.ndarray, hits: np.ndarray, classes: int) -> list[ClassA
 
 
 class Confusion(NamedTuple):
-    """How often one class was taken for another."""
+    """How often one class was mistaken for another."""
 
     label: int
     predicted: int
     images: int
     of: int
-    """Images of the class `label` in all."""
+    """All images of the class `label`."""
 
 
 def confusions(labels: np.ndarray, predicted: np.ndarray, most: int) -> list[Confusion]:
-    """The `most` frequent mistakes, from `[N] int64` labels and predictions (negative: none was made)."""
+    """The `most` frequent mistakes, from `[N] int64` labels and predictions (negative: none)."""
     if not len(labels):
         return []
     wrong = (labels != predicted) & (predicted >= 0)

@@ -1,4 +1,4 @@
-"""Trouble with labels, recognised by what a model predicts."""
+"""Detects wrong labels by a model's predictions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SEED = 0
 
 
 def label_trouble(labels: np.ndarray, predicted: np.ndarray, classes: int) -> str | None:
-    """What seems wrong with `[N] int64` labels, given the model's predictions (-1: none), in words; None if nothing.
+    """A message on what seems wrong with `[N] int64` labels, given predictions (-1: none); None if nothing.
 
-    Labels in another order: some permutation of the classes makes far more predictions right, and far more than it
-    would with shuffled labels. Else guessing: 1 / classes lies inside or above the 95 % interval of top-1.
+    Labels in another order: some permutation of the classes makes far more predictions correct, and far more than with
+    shuffled labels. Else guessing: 1 / classes lies inside or above the 95 % interval of top-1.
     """
     labels, predicted = labels[predicted >= 0], predicted[predicted >= 0]
     if classes < 2 or not len(labels):
@@ -30,7 +30,7 @@ def label_trouble(labels: np.ndarray, predicted: np.ndarray, classes: int) -> st
     if wilson_interval(correct, len(labels))[0] <= 100 / classes:
         return (
             f"top-1 of {100 * top1:.2f} % is no better than guessing among {classes:,} classes: "
-            "is the model trained, and are labels, size and normalisation those that it was trained with?"
+            "is the model trained, and are labels, size and normalisation as in training?"
         )
     return None
 

@@ -125,7 +125,7 @@ def test_the_same_counts_in_two_processes(evaluate):
         (["--set", "data.hflip=0.1"], 2, "data.hflip changes nothing", "data.val_size"),
         (["--size", "4000"], 2, "data.val_size", ""),
         (["first", "second", "--sheet", "w.png"], 2, "a single model on a single suite", "one RUN"),
-        (["--sheet", "w.txt"], 2, "no name of a picture", "FILE.png"),
+        (["--sheet", "w.txt"], 2, "not the name of an image file", "FILE.png"),
     ],
 )
 def test_what_cannot_be_is_told(args, code, message, hint, evaluate):

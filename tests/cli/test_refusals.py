@@ -167,7 +167,7 @@ def test_a_newer_file_without_a_record_is_mentioned(cli, place):
     shutil.copy(folder / "step-00000006.safetensors", folder / "step-00000009.safetensors")
     done = cli("train", "--resume", "first", cwd=place)
     assert done.returncode == 0
-    assert "step-00000009.safetensors is newer and has no commit record" in done.stderr
+    assert "step-00000009.safetensors is newer but has no commit record" in done.stderr
 
 
 def test_the_recipe_file_says_what_the_run_does_now(cli, place):

@@ -60,14 +60,14 @@ def test_a_network_with_blurpool_is_called_so(blurpool, blurpool_max, name):
 )
 def test_what_makes_no_sense_is_refused(change, tmp_path):
     text = json.dumps({**json.loads(DESCRIPTION.to_text()), **change})
-    with pytest.raises(ResnetctlError, match="makes no sense") as caught:
+    with pytest.raises(ResnetctlError, match="invalid description") as caught:
         read_description(text, tmp_path / "x.safetensors")
     assert "export the run again" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000])
 def test_what_is_no_table_is_refused(text, tmp_path):
-    with pytest.raises(ResnetctlError, match="makes no sense"):
+    with pytest.raises(ResnetctlError, match="invalid description"):
         read_description(text, tmp_path)
 
 

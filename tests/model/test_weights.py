@@ -119,7 +119,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     folder.mkdir(parents=True)
     (folder / name).write_bytes(mirror.files[f"/models/{name}"][:-1000])
     ours = network(1000)
-    assert "not what its name says" in load(ours, "imagenet1k-v1", 1000)[0]
+    assert "does not match the hash in its name" in load(ours, "imagenet1k-v1", 1000)[0]
     assert same(ours, theirs)
 
 

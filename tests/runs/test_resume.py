@@ -80,7 +80,7 @@ def test_a_newer_file_without_a_record_is_told_and_left_alone(run):
     found, warnings = start(run)
     assert found.metadata.step == 2
     path = run.checkpoints / "step-00000003.safetensors"
-    assert warnings == [f"{path} is newer and has no commit record, so it is left alone"]
+    assert warnings == [f"{path} is newer but has no commit record, so it is ignored"]
     assert path.exists()
 
 

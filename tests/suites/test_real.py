@@ -50,7 +50,7 @@ def test_an_unreadable_image_is_wrong():
 
 
 def test_a_list_that_is_too_short_is_refused():
-    with pytest.raises(DataError, match="5 images, and val has image 6"):
+    with pytest.raises(DataError, match="5 images, but val has image 6"):
         measure_real([tuple(x) for x in LABELS[:5]], NUMBERS, OWN, GUESSES)
 
 
@@ -69,7 +69,7 @@ def test_nothing_but_empty_lists_is_no_image():
         ("{", "not JSON"),
         ({"labels": []}, "not a list of lists"),
         ([[1], 2], "not a list of lists"),
-        ([[1], [1000]], "image 2 are no labels from 0 to 999"),
+        ([[1], [1000]], "image 2 are not labels from 0 to 999"),
         ([[1], [True]], "image 2"),
         ([["cat"]], "image 1"),
         ("[" * 100_000, "not JSON"),
