@@ -1,7 +1,7 @@
-"""How fast this machine loads, computes and trains, measured with the parts that training itself uses.
+"""Measures how fast this machine loads, computes and trains, with training's own components.
 
-Every rate is of several windows of time, each of which ends only when the device has done its work, so that the spread
-between them tells how far to trust the figure.
+Every rate comes from several time windows, each of which ends when the device has finished its work, so that their
+spread tells how far to trust the figure.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
 
 WINDOWS = 5
-_DECODES = 64  # images that the decoding bound is measured on
+_DECODES = 64  # images for measuring the decoding bound
 _MATRIX = {"cpu": 3072, "cuda": 8192}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Images a second: the median of the windows, the slowest and the fastest."""
+    """Images per second: the median, slowest and fastest window."""
 
     median: float
     low: float
     high: float
     images: int
-    """That were counted."""
+    """The number counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderRate:
-    """What the loader alone gives."""
+    """The rate of the loader alone."""
 
     rate: Rate
     workers: int
@@ -61,7 +61,7 @@ class LoaderRate:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRate:
-    """What the training step alone gives, on images that are there already."""
+    """The rate of the training step alone, on images in memory."""
 
     rate: Rate
     micro_batch: int
@@ -69,21 +69,21 @@ class ModelRate:
     precision: str
     compiled: bool
     bound: float
-    """img/s that the device's matrix products would allow in this arithmetic, measured in the same run."""
+    """img/s that the device's matrix-product rate would allow in this arithmetic, measured in the same run."""
     gflop: float
-    """10⁹ floating-point operations for an image, forward and backward."""
+    """10⁹ floating-point operations per image, forward and backward."""
     memory_bytes: int | None
-    """At most in use during the steps, beyond what was in use before; None where the system does not tell."""
+    """Peak use during the steps beyond the use before; None if unknown."""
     checkpoint_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRate:
-    """What loader and step give together."""
+    """The rate of loader and step together."""
 
     rate: Rate
     waiting: float
-    """Share of the time in which the step waited for a batch."""
+    """Share of the time spent waiting for a batch."""
     workers: int
     micro_batch: int
     size: int
@@ -97,7 +97,7 @@ def at_size(recipe: Recipe, size: int) -> Recipe:
 
 
 def windows(go: Callable[[], int], finish: Callable[[], None], seconds: float) -> Rate:
-    """Call `go`, which returns how many images it did, for about `seconds`, in WINDOWS parts; `finish` ends each."""
+    """Call `go`, which returns its number of images, for about `seconds`, in WINDOWS parts, each ended by `finish`."""
     rates, total = [], 0
     for _ in range(WINDOWS):
         images, began = 0, time.perf_counter()
@@ -112,7 +112,7 @@ def windows(go: Callable[[], int], finish: Callable[[], None], seconds: float) -
 
 
 def _endless(view: TrainView, workers: int, device: torch.device) -> Iterator[Batch]:
-    """Batches without end."""
+    """Endless batches."""
     return load_train(TrainBatches(view), itertools.count(), device=device, workers=workers)
 
 
@@ -126,7 +126,7 @@ def measure_loader(
     batches = _endless(view, workers, torch.device("cuda" if view.decoder == "cuda" else "cpu"))
     progress("loader", 0, None)
     try:
-        for _ in range(2 * workers + 1):  # what is fetched ahead
+        for _ in range(2 * workers + 1):  # the prefetched batches
             next(batches)
         rate = windows(lambda: len(next(batches).labels), lambda: None, seconds)
     finally:
@@ -143,7 +143,7 @@ def _close(batches: Iterator[Batch]) -> None:
 
 
 def _decoding_rate(index: Index) -> float:
-    """Whole images decoded in a second by one core of this process."""
+    """Whole images decoded per second by one core of this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -169,7 +169,7 @@ def measure_model(
 ) -> ModelRate:
     """The training step alone, on random images of the recipe's final resolution.
 
-    `micro_batch` None: what training would choose. Raises torch.OutOfMemoryError where they do not fit.
+    `micro_batch` None: as training would choose. Raises torch.OutOfMemoryError if it does not fit.
     """
     size = recipe.data.train_size
     batch = micro_batch or choose_micro_batch(recipe, device, 1)
@@ -186,7 +186,7 @@ def measure_model(
 
     progress("training step", 0, None)
     step()
-    step()  # the first ones allocate, and compile
+    step()  # the first ones allocate and compile
     synchronise(device)
     rate = windows(step, lambda: synchronise(device), seconds)
     held = sum(t.numel() * t.element_size() for t in trainer.tensors().values())
@@ -214,7 +214,7 @@ def _trainer(recipe: Recipe, classes: int, device: torch.device, precision: torc
 def measure_train(
     recipe: Recipe, index: Index, *, device: torch.device, workers: int, seconds: float, progress: Progress = silent
 ) -> TrainRate:
-    """Loader and step together, as a run has them, at the recipe's final resolution."""
+    """Loader and step together, as in a run, at the recipe's final resolution."""
     size = recipe.data.train_size
     micro_batch = choose_micro_batch(recipe, device, 1)
     recipe = at_size(change_recipe(recipe, _batch(micro_batch)), size)
@@ -253,7 +253,7 @@ def flop_per_image(recipe: Recipe, classes: int) -> float:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second in products of large square matrices, the best of several."""
+    """Floating-point operations per second in products of large square matrices, the best of several."""
     n = _MATRIX.get(device.type, 3072)
     a = torch.randn(n, n, device=device).to(dtype)
     best = float("inf")
@@ -267,7 +267,7 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 class _Memory:
-    """The most memory that is in use from here on, beyond what is in use here."""
+    """Peak memory use from here on, beyond the use at this point."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -278,7 +278,7 @@ class _Memory:
         else:
             self.before = self._status("VmRSS")
             try:
-                Path("/proc/self/clear_refs").write_text("5")  # proc(5): the high-water mark starts anew
+                Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the high-water mark
             except OSError:
                 self.before = None
 

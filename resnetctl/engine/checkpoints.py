@@ -1,4 +1,4 @@
-"""When a run saves, and what."""
+"""When and what a run saves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnetctl.model.resnet import is_plain
 from resnetctl.runs.commits import checkpoint_name, commits
 from resnetctl.runs.metadata import Metadata, TrainedOn, best_of
 
-_SHARE_FOR_THE_BEST = 0.01  # of a run's time may have gone into saving, for an evaluation's sake to save once more
+_SHARE_FOR_THE_BEST = 0.01  # of a run's time: while saving has taken less, a new best is saved
 
 
 class RunCheckpoints:
@@ -38,17 +38,17 @@ class RunCheckpoints:
 
     @property
     def newest(self) -> Path:
-        """The file that was saved last, or that the run went on from."""
+        """The file saved last, or the one the run was resumed from."""
         commit = self.saver.commit
         return commit.path if commit else self.setup.run.checkpoints / checkpoint_name(self.state.step)
 
     def are_due_by_steps(self) -> bool:
-        """Whether to save now by the number of steps, which all ranks know by themselves."""
+        """Whether a save is due by steps, which every rank knows by itself."""
         every, state = self.setup.recipe.checkpoint.every_steps, self.state
         return bool(every) and state.step not in (0, state.resumed_from) and state.step % every == 0
 
     def are_due(self) -> bool:
-        """Whether to save now: by steps, by minutes, or for a new best result."""
+        """Whether a save is due: by steps, by minutes, or for a new best result."""
         c, state = self.setup.recipe.checkpoint, self.state
         if not state.step or state.step == state.resumed_from:
             return False
@@ -56,12 +56,12 @@ class RunCheckpoints:
         due = self.are_due_by_steps() if c.every_steps else seconds >= 60 * c.every_minutes
         if due or state.best is None or state.best.step != state.step:
             return due
-        # a short run has a new best again and again, and must not spend its time on saving
+        # a short run has new bests all the time, and must not spend its time on saving
         seconds = self.saver.total_seconds + self.saver.seconds
         return seconds <= _SHARE_FOR_THE_BEST * (time.perf_counter() - self.meter.began)
 
     def save(self) -> list[Saved]:
-        """Begin to save: the run goes on while the checkpoint is written."""
+        """Begin to save: the run continues while the checkpoint is written."""
         self.last_save = time.monotonic()
         tensors = self.trainer.tensors()
         if not self.setup.group.is_first:
@@ -73,7 +73,7 @@ class RunCheckpoints:
         return self.saver.start(tensors, self._metadata(), spared)
 
     def poll(self) -> list[Saved]:
-        """What was saved since the last call. Raises ResnetctlError where a save failed."""
+        """The checkpoints saved since the last call. Raises ResnetctlError if a save failed."""
         return self.saver.poll()
 
     @property
@@ -82,7 +82,7 @@ class RunCheckpoints:
         return self.saver.is_busy
 
     def wait(self) -> list[Saved]:
-        """As `poll`, after the end of the save that is under way."""
+        """As `poll`, after any pending save."""
         return self.saver.wait()
 
     def _metadata(self) -> Metadata:

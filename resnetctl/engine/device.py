@@ -1,4 +1,4 @@
-"""Which device computes, and in which arithmetic."""
+"""The choice of device and arithmetic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPILE_THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
 
 
 def available() -> list[str]:
-    """The kinds of device that work here, the fastest first."""
+    """The kinds of device that work here, fastest first."""
     kinds = []
     if torch.cuda.is_available():
         kinds.append("cuda")
@@ -33,9 +33,9 @@ def available() -> list[str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` or a torch device such as `cuda:1`, which becomes torch's current one of its kind.
+    """`auto` or a torch device such as `cuda:1`, which becomes torch's current device of its kind.
 
-    Raises UsageError where it does not exist here.
+    Raises UsageError if it does not exist here.
     """
     here = available()
     if name == "auto":
@@ -44,21 +44,21 @@ def choose_device(name: str) -> torch.device:
     if kind not in here:
         raise UsageError(
             f"torch finds no {kind} device on this machine",
-            hint=f"--device auto takes {here[0]} here; resnetctl info shows what there is",
+            hint=f"--device auto uses {here[0]} here; resnetctl info lists all devices",
         )
     count = torch.get_device_module(kind).device_count() if kind in ("cuda", "xpu") else 1
     if number is not None and number >= count:
         raise UsageError(f"there is no {name}: this machine has {count}", hint="resnetctl info lists them")
     device = torch.device(kind) if number is None else torch.device(kind, number)
     if number is not None and kind != "cpu":
-        torch.get_device_module(kind).set_device(device)  # else pinning memory, for one, takes memory of the first
+        torch.get_device_module(kind).set_device(device)  # else pinning, for example, allocates on the first device
     return device
 
 
 def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
-    """As `choose_device`, for one of several ranks on this machine: each has a CUDA device of its own, or the CPU.
+    """As `choose_device`, for one of several ranks on this machine: each has its own CUDA device, or the CPU.
 
-    Raises UsageError where there are more ranks than devices.
+    Raises UsageError if there are more ranks than devices.
     """
     device = choose_device(name)
     kind = str(device)
@@ -68,7 +68,7 @@ def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
         raise UsageError(f"several ranks cannot share {name}", hint="--device auto, cuda or cpu")
     count = torch.cuda.device_count()
     if count == 1 and "SLURM_PROCID" in os.environ:
-        local_rank = 0  # --gpus-per-task shows each task its own only; where they do share one, NCCL refuses
+        local_rank = 0  # --gpus-per-task shows each task only its own; if they do share one, NCCL refuses
     if local_rank >= count:
         raise UsageError(f"there are {local_size} ranks on this machine, and {count} CUDA devices", hint="--gpus all")
     device = torch.device("cuda", local_rank)
@@ -77,26 +77,26 @@ def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
 
 
 def local_ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
-    """How many ranks `--gpus` or `--cpu-procs` asks for on this machine; UsageError where that cannot be."""
+    """The number of ranks on this machine by `--gpus` or `--cpu-procs`; UsageError if that is impossible."""
     if gpus is None:
         return cpu_procs or 1
     if cpu_procs is not None or device not in ("auto", "cuda"):
-        raise UsageError("--gpus goes with neither --cpu-procs nor another --device")
+        raise UsageError("--gpus cannot be combined with --cpu-procs or another --device")
     here = torch.cuda.device_count()
     if gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
         raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint=f"there are {here} here")
     wanted = here if gpus == "all" else int(gpus)
     if not 0 < wanted <= here:
         raise UsageError(
-            f"--gpus {gpus}, and torch finds {here} on this machine", hint="resnetctl info shows what there is"
+            f"--gpus {gpus}, but torch finds {here} on this machine", hint="resnetctl info lists all devices"
         )
     return wanted
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """The autocast type: `auto` is bf16 where the hardware has it, else fp16 on CUDA, else fp32.
+    """The autocast type: `auto` is bf16 if the hardware supports it, else fp16 on CUDA, else fp32.
 
-    Raises UsageError where fp16 is asked for without CUDA: small gradients need the loss scaler, which is CUDA's.
+    Raises UsageError for fp16 without CUDA: small gradients need the loss scaler, which only CUDA has.
     """
     if wanted == "auto":
         if _fast_bf16(device):
@@ -116,7 +116,7 @@ def _fast_bf16(device: torch.device) -> bool:
         case "xpu":
             return True
         case "cpu":
-            if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):  # ATEN_CPU_CAPABILITY may ask for less
+            if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):  # ATEN_CPU_CAPABILITY may lower it
                 return False
             return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
@@ -128,8 +128,8 @@ PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32:
 def keep_freed_memory(device: torch.device) -> None:
     """On a CPU, let the C library keep the memory of one step for the next one.
 
-    glibc gives large blocks back to the system at once, so that each step had 375,000 page faults (ResNet-50, 32 images
-    of 224 px): without them a step took a fifth less processor time. Other C libraries have no such setting.
+    glibc returns large blocks to the system at once, so that each step had 375,000 page faults (ResNet-50, 32 images of
+    224 px); without them a step takes a fifth less processor time. Other C libraries have no such setting.
     """
     if device.type != "cpu" or not sys.platform.startswith("linux"):
         return
@@ -140,24 +140,24 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Let torch use only algorithms that give the same bits each time, or whichever are fastest."""
-    torch.backends.cudnn.benchmark = not wanted  # times cuDNN's algorithms at each new shape, and keeps the fastest
+    """Let torch use only bitwise reproducible algorithms, or whichever are fastest."""
+    torch.backends.cudnn.benchmark = not wanted  # times cuDNN's algorithms at each new shape and keeps the fastest
     torch.backends.cudnn.deterministic = wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first use of cuBLAS
     if wanted != torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(wanted)  # loads the compiler's settings, which takes a while
+        torch.use_deterministic_algorithms(wanted)  # slow: loads the compiler's settings
 
 
 def compile_or_why_not(wanted: str, device: torch.device, *, sync_bn: bool = False) -> str | None:
-    """None where the model is to be compiled, else the reason why it is not ("" for none worth telling).
+    """None if the model is to be compiled, else the reason why not ("" for one not worth reporting).
 
-    `sync_bn`: whether batch norm is synchronised over several ranks. Raises UsageError where `wanted` is "on" and it
-    cannot be.
+    `sync_bn`: whether batch norm is synchronised over several ranks. Raises UsageError if `wanted` is "on" but
+    impossible.
     """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return ""
-    if sync_bn:  # its collectives end the compiled graph at each layer
+    if sync_bn:  # its collectives break the compiled graph at each layer
         reason, cure = "train.sync_bn is on, which torch.compile cannot compile", "--set train.sync_bn=false"
     else:
         lacking = _lacking_for_compile(device)
@@ -172,8 +172,8 @@ def compile_or_why_not(wanted: str, device: torch.device, *, sync_bn: bool = Fal
 def _lacking_for_compile(device: torch.device) -> tuple[str, str] | None:
     """What torch.compile lacks for `device` on this machine, and the cure.
 
-    On CUDA, Triton compiles C modules for Python; on the CPU, inductor compiles C++ ones. Both find their compilers as
-    is done here.
+    On CUDA, Triton compiles C modules for Python; on the CPU, inductor compiles C++ ones. Compilers are searched for as
+    they do it.
     """
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
@@ -189,14 +189,14 @@ def _lacking_for_compile(device: torch.device) -> tuple[str, str] | None:
 
 
 def _finds(chosen: str | None, *usual: str) -> bool:
-    """Whether the compiler that the environment names, else one of the usual ones, is there."""
+    """Whether the compiler named by the environment, else one of the usual ones, exists."""
     return any(shutil.which(name) for name in (shlex.split(chosen)[:1] if chosen else usual))
 
 
 def limit_compile_processes(count: int) -> None:
-    """Let torch.compile use `count` processes; left alone, each rank takes one for every core it may run on, up to 32.
+    """Let torch.compile use `count` processes; by default each rank takes one for every core it may run on, up to 32.
 
-    The user's own TORCHINDUCTOR_COMPILE_THREADS is left as it is.
+    The user's TORCHINDUCTOR_COMPILE_THREADS takes precedence.
     """
     if _COMPILE_THREADS in os.environ:
         return
@@ -207,12 +207,12 @@ def limit_compile_processes(count: int) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes of a GPU that tensors took at most so far; None on other devices."""
+    """Peak bytes of tensors on a GPU so far; None on other devices."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type in ("cuda", "xpu"):
         torch.get_device_module(device.type).synchronize(device)
     elif device.type == "mps":
@@ -222,10 +222,10 @@ def synchronise(device: torch.device) -> None:
 def out_of_memory(
     error: BaseException, micro_batch: int, share: int, size: int, *, begun: bool = True
 ) -> ResnetctlError | None:
-    """What to tell where `error` says that memory ran out, and which micro-batch is worth a try; None for other errors.
+    """The message if `error` means out of memory, with a micro-batch worth trying; None for other errors.
 
-    `share` is what a rank has of the global batch, which every micro-batch must divide; `begun`: whether there is a run
-    to go on with.
+    `share` is the rank's part of the global batch, which every micro-batch must divide; `begun`: whether there is a run
+    to continue.
     """
     # the CPU's allocator has no exception of its own
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
@@ -234,7 +234,7 @@ def out_of_memory(
     if micro_batch == 1:
         return ResnetctlError(what, hint="a smaller model (--arch) or data.train_size needs less")
     fits = next(n for n in range(micro_batch // 2, 0, -1) if share % n == 0)
-    hint = f"--set train.micro_batch={fits} holds fewer at once, and a step's batch stays the same"
+    hint = f"--set train.micro_batch={fits} processes fewer at once; a step's batch stays the same"
     if begun:
         hint += f"; to continue: resnetctl train --resume --allow-changes --set train.micro_batch={fits}"
     return ResnetctlError(what, hint=hint)

@@ -1,4 +1,4 @@
-"""How devices are named; torch is not needed to see that a name is none."""
+"""Names of devices, checked without torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ KINDS = ("auto", "cuda", "xpu", "mps", "cpu")  # ROCm's devices are called cuda 
 
 
 def split_name(name: str) -> tuple[str, int | None]:
-    """The kind and the number of a device such as `cuda:1`. Raises UsageError where it is not of that form."""
+    """The kind and the number of a device such as `cuda:1`. Raises UsageError for another form."""
     kind, colon, number = name.partition(":")
     if kind not in KINDS or (colon and not (number.isascii() and number.isdecimal())):
         close = did_you_mean(kind, KINDS)
         raise UsageError(
             f"unknown device {printable(name)!r}" + (f": did you mean {close}?" if close else ""),
-            hint=f"one of {', '.join(KINDS)}, with a number where there are several (cuda:1)",
+            hint=f"one of {', '.join(KINDS)}, with a number if there are several (cuda:1)",
         )
     return kind, int(number) if colon else None

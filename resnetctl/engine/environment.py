@@ -1,4 +1,4 @@
-"""What can change the bits of a result besides recipe and data."""
+"""Everything but recipe and data that can change the bits of a result."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def environment(
 
 
 def changes(before: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:
-    """What differs, as `name (before → now)`; what was not recorded before does not count."""
+    """Differences, as `name (before → now)`; values not recorded before are ignored."""
     return [f"{k} ({was} → {v})" for k, v in now.items() if (was := before.get(k)) not in (v, None)]

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on. The engine yields these and prints nothing; renderers show them."""
+"""Events of a run. The engine yields them and prints nothing; renderers show them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
-    """What is being done before the first step."""
+    """Work before the first step."""
 
     what: str
     """Such as "importing torch"."""
@@ -16,7 +16,7 @@ class Preparing:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Everything is built, the first step comes next."""
+    """Everything is built; the first step comes next."""
 
     run: Path
     recipe: str
@@ -34,34 +34,34 @@ class Started:
     epochs: int
     steps: int
     first_step: int
-    """0, or where a resumed run goes on."""
+    """0, or the step from which the run is resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped:
-    """Progress, at most a few times a second, and always when the loss was read."""
+    """Progress, at most a few times per second, and whenever the loss was read."""
 
     step: int
     steps: int
     epoch: float
     epochs: int
     epoch_number: int
-    """From 1: the epoch that this step began in."""
+    """From 1: the epoch in which this step began."""
     loss: float | None
-    """Mean training loss since the last reading; None where it was not looked at."""
+    """Mean training loss since the last reading; None if not read."""
     lr: float
     size: int
     """Resolution in pixels."""
     images_per_second: float
-    """In this process's world since the last reading."""
+    """Over all ranks, since the last reading."""
     waiting: float
-    """Share of the time in which the step waited for data, 0 to 1."""
+    """Share of the time spent waiting for data, 0 to 1."""
     eta_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningLoss:
-    """Mean loss of the last mini-batches of an epoch, where the recipe asks for it."""
+    """Mean loss of the last mini-batches of an epoch, if the recipe enables it."""
 
     epoch: int
     """From 1."""
@@ -84,31 +84,31 @@ class Evaluated:
 
     step: int
     epoch: float
-    """Epochs done; a whole number where the last step ended one."""
+    """Epochs done; a whole number if the last step ended one."""
     epochs: int
     train_loss: float | None
-    """Mean since the evaluation before; None where no step was done since."""
+    """Mean since the previous evaluation; None without a step since."""
     is_best: bool
     """Whether it is the best so far."""
     best_top1: float | None
-    """Percent, of the evaluations so far that count; None where none does."""
+    """Percent, the best evaluation so far that counts; None without one."""
     best_epoch: float | None
     memory_bytes: int | None
-    """At most in use on this rank's GPU so far; None elsewhere."""
+    """Peak use of this rank's GPU so far; None elsewhere."""
     top1: float
     """Percent."""
     top5: float
     loss: float | None
-    """None where it was not finite, or too few images could be read: the evaluation does not count then."""
+    """None if not finite, or if too few images could be read; such an evaluation does not count."""
     images: int
     seconds: float
     raw_top1: float | None = None
-    """Percent, of the weights themselves where the figures above are those of their moving average."""
+    """Percent, of the weights themselves, if the figures above are those of their moving average."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Nothing goes on until the checkpoint of `step` is written."""
+    """The run waits for the checkpoint of `step` to be written."""
 
     step: int
 
@@ -125,7 +125,7 @@ class Saved:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something the user should know; the run goes on."""
+    """A remark for the user; the run continues."""
 
     text: str
     is_warning: bool = False
@@ -137,11 +137,11 @@ class Finished:
 
     run: Path
     first_step: int
-    """0, or where a resumed run went on; all of `steps` where nothing was left to do."""
+    """0, or the step from which the run was resumed; all of `steps` if nothing was left to do."""
     step: int
     steps: int
     steps_planned: int
-    """`steps`, or more where train.max_steps ends the run early."""
+    """`steps`, or more if train.max_steps ends the run early."""
     top1: float | None
     """Percent, of the last evaluation."""
     top5: float | None
@@ -149,15 +149,15 @@ class Finished:
     """Percent, of all evaluations."""
     best_epoch: float | None
     val_images: int
-    """0 where there is no val split."""
+    """0 without a val split."""
     seconds: float
     images_per_second: float
     waiting: float
     checkpoint: Path
     unreadable: tuple[str, ...]
-    """Names of images that could not be read and were replaced."""
+    """Names of unreadable images that were replaced."""
     stopped_by: int | None = None
-    """The signal's number, None where the run is complete."""
+    """The signal's number; None if the run is complete."""
 
 
 Event = Preparing | Started | Stepped | RunningLoss | Evaluating | Evaluated | Saving | Saved | Notice | Finished

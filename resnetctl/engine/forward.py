@@ -1,4 +1,4 @@
-"""From images to the loss: what torch.compile and DistributedDataParallel see as one."""
+"""From images to the loss, as one module for torch.compile and DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnetctl.recipe import TrainRecipe
 
 
 class LossOf(nn.Module):
-    """A network, with the normalisation in front of it and the training loss behind it."""
+    """A network, preceded by normalisation and followed by the training loss."""
 
     def __init__(self, network: nn.Module, normalise: Normalise, recipe: TrainRecipe) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class LossOf(nn.Module):
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean loss, a scalar float32, of `[B, 3, H, W]` images, uint8 or normalised already.
+        """The mean loss, a scalar float32, of `[B, 3, H, W]` images, uint8 or already normalised.
 
         `targets` are labels, `[B] int64`, or shares of classes, `[B, C] float32`.
         """

@@ -1,4 +1,4 @@
-"""A model in use: uint8 images in, outputs out; from a checkpoint, or as it stands in training."""
+"""Inference: uint8 images in, outputs out; with a checkpoint's model, or one in training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnetctl.runs.checkpoint import Checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A compiled network, which takes batches of one size only: a second size would be compiled anew."""
+    """A compiled network, which takes batches of a single size, since another would be compiled again."""
 
     network: nn.Module
     batch: int
@@ -26,7 +26,7 @@ class Compiled:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A network on its device, with all that its outputs depend on besides the images."""
+    """A network on its device, with everything that its outputs depend on besides the images."""
 
     network: nn.Module
     normalise: Normalise
@@ -37,7 +37,7 @@ class Model:
     outputs: torch.Tensor | None = None
     """`[K] int64`, on the device: the only outputs that compete, in the order of the labels; None: all."""
     compiled: Compiled | None = None
-    """Of `network`, called in its place."""
+    """Compiled `network`, called in its place."""
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """`[B, C] float32` (or `[B, K]`) outputs, on the device, of `[B, 3, H, W] uint8` images."""
@@ -55,7 +55,7 @@ class Model:
 
 
 def padded(images: torch.Tensor, batch: int) -> torch.Tensor:
-    """`[B, 3, H, W] uint8` as `[batch, 3, H, W]`, channels last: black images fill up a batch that is short."""
+    """`[B, 3, H, W] uint8` as `[batch, 3, H, W]`, channels last: an incomplete batch is filled with black images."""
     lacking = batch - len(images)
     if lacking <= 0:
         return images
@@ -70,7 +70,7 @@ def in_use(
     precision: torch.dtype,
     compiled: Compiled | None = None,
 ) -> Model:
-    """`network`, which lies on `device` already, as `recipe` evaluates it."""
+    """`network`, already on `device`, as `recipe` evaluates it."""
     return Model(
         network=network,
         normalise=Normalise(recipe.data.mean, recipe.data.std, device),
@@ -86,10 +86,10 @@ def load_model(
 ) -> Model:
     """The model of a checkpoint on `device`, in evaluation mode, as its recipe evaluates it.
 
-    That is the moving average of the weights where there is one, unless `raw`.
+    That is the moving average of the weights if there is one, unless `raw`.
 
-    Raises CheckpointError where the tensors are not those of the recipe's network. `notice` hears of an arithmetic that
-    is not the trained one.
+    Raises CheckpointError if the tensors are not those of the recipe's network. `notice` is called if the arithmetic
+    differs from training's.
     """
     metadata = checkpoint.metadata
     network = build_model(metadata.recipe.model, len(metadata.classes))
@@ -106,8 +106,8 @@ def load_model(
 
 
 def _precision(trained: str, device: torch.device, notice: Callable[[str], None]) -> torch.dtype:
-    """That of the recipe, where this device has it."""
+    """The recipe's precision, if this device supports it."""
     if trained == "fp16" and device.type != "cuda":
-        notice("the run computed in fp16, which needs a CUDA device: this is measured in fp32")
+        notice("the run used fp16, which needs a CUDA device: evaluating in fp32")
         return torch.float32
     return choose_precision(trained, device)

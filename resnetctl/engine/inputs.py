@@ -1,4 +1,4 @@
-"""What the network is given in training: the pictures as they are after everything that changes them."""
+"""The network's inputs in training: images after all augmentation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from resnetctl.recipe import Recipe
 def network_input(
     batch: Batch, normalise: Normalise, classes: int, mix: Mix | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`[B, 3, S, S] float32` pictures, normalised, erased and mixed; and their labels, `[B, classes]` where mixed.
+    """`[B, 3, S, S] float32` images, normalised, erased and mixed; and their labels, `[B, classes]` if mixed.
 
-    `batch` lies on the device already.
+    `batch` is already on the device.
     """
     images, targets = normalise(batch.images), batch.labels
     if len(batch.erased):
@@ -44,11 +44,11 @@ class Seen:
     size: int
     """Pixels."""
     mixed: str | None
-    """How, in words; None where it is not."""
+    """How they are mixed, in words; None if not."""
     names: tuple[str, ...]
-    """The samples', in their order in the micro-batch."""
+    """Of the samples, in micro-batch order."""
     pictures: np.ndarray
-    """`[N, S, S, 3] uint8`: the first of them."""
+    """`[N, S, S, 3] uint8`: the first N images."""
     targets: np.ndarray
     """`[N, classes] float32`: the share of each class, before label smoothing."""
 
@@ -56,10 +56,10 @@ class Seen:
 def seen(
     recipe: Recipe, index: Index, device: torch.device, steps: Sequence[int], most: int, micro_batch: int | None = None
 ) -> list[Seen]:
-    """The first `most` pictures of each of `steps`, as `recipe` trains on `index`; the same on any number of devices.
+    """The first `most` images of each of `steps`, as `recipe` trains on `index`; the same on any number of devices.
 
-    They come by training's own way: the same loader, draws and arithmetic. Which pictures are mixed with each other
-    depends on the `micro_batch` (None: the one that this device alone would have).
+    They come from training's own loader, draws and arithmetic. Which images are mixed with each other depends on the
+    `micro_batch` (None: as on this device alone).
     """
     view = train_view(recipe, index, micro_batch or choose_micro_batch(recipe, device, 1))
     batches, normalise = TrainBatches(view), Normalise(recipe.data.mean, recipe.data.std, device)
@@ -88,7 +88,7 @@ def seen(
 
 
 def telling_steps(recipe: Recipe, images: int) -> list[int]:
-    """The first two steps of a run, and the first one at the last of its resolutions where that changes."""
+    """The first two steps of a run, and the first one at its final resolution if that changes."""
     timeline = Timeline(recipe=recipe, images=images)
     steps = list(range(min(2, timeline.steps)))
     last = timeline.steps - 1

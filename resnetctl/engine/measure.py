@@ -1,4 +1,4 @@
-"""Models measured on the val images and on other suites."""
+"""Measures models on val images and other suites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _READERS: dict[str, Callable[[Path], object]] = {"real": read_real, "x": read_an
 
 
 class Images:
-    """The images of the suites: those of val, and those that suites bring along, indexed in the folder `scratch`."""
+    """The suites' images: val's, and those of suites with their own, indexed in the folder `scratch`."""
 
     def __init__(self, data_root: Path, scratch: Path, *, skip_quarantined: bool = False) -> None:
         self.data_root, self.scratch, self.skip_quarantined = data_root, scratch, skip_quarantined
@@ -35,13 +35,13 @@ class Images:
 
     @property
     def val(self) -> Index:
-        """The val images. Raises DataError where some are in quarantine and were not to be skipped."""
+        """The val images. Raises DataError if some are in quarantine and not to be skipped."""
         if self._val is None:
             index = load_dataset(self.data_root).val()
             if index.quarantined and not self.skip_quarantined:
                 raise DataError(
-                    f"{counted(index.quarantined, 'val image')} in quarantine: a result without compares with nothing",
-                    hint="mend them and run resnetctl verify, or add --skip-quarantined to measure on the other "
+                    f"{counted(index.quarantined, 'val image')} in quarantine: a result without them is not comparable",
+                    hint="repair them and run resnetctl verify, or add --skip-quarantined to evaluate on the other "
                     f"{len(index):,}",
                 )
             self._val = index
@@ -67,12 +67,12 @@ def measure(
     progress: Progress = silent,
     notice: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Outcome]:
-    """What `model` makes of each of `suites`, in their order; the val images are looked at once.
+    """The results of `model` on each of `suites`, in order; val is evaluated once.
 
-    Each rank of `group` looks at its share, and all get all. Raises DataError where a suite is not what it should be,
-    has classes that the model does not know, or images of which more than a hundredth cannot be read.
+    Each rank of `group` evaluates its share, and all get everything. Raises DataError if a suite is invalid, has
+    classes that the model does not know, or if more than a hundredth of its images are unreadable.
     """
-    for chosen in suites:  # a file that cannot be read is told before anything is measured
+    for chosen in suites:  # an unreadable file is reported before anything is measured
         if chosen.path is not None and chosen.name in _READERS:
             _READERS[chosen.name](chosen.path)
     val: Outcome | None = None
@@ -107,7 +107,7 @@ def _on_val(
 ) -> Outcome:
     outputs = outputs_for(model, index, notice)
     if model.val_fingerprint is not None and index.info.fingerprint != model.val_fingerprint:
-        notice(f"these are not the val images that {printable(model.title)} was measured on while it trained")
+        notice(f"these are not the val images that {printable(model.title)} was evaluated on in training")
     found = _guess(model, index, outputs, what, workers, group, progress)
     caveats = (f"{counted(index.quarantined, 'val image')} in quarantine left out",) if index.quarantined else ()
     return replace(found, published=model.published if is_imagenet_val(index) else None, caveats=caveats)
@@ -158,9 +158,9 @@ def _guess(
 
 
 def outputs_for(model: NamedModel, index: Index, notice: Callable[[str], None]) -> list[int] | None:
-    """The model's output for each class of a data set's `index`, where it has more of them; None: they are the same.
+    """The model's output for each class of a data set's `index`, if the model has more classes; None: the same ones.
 
-    Raises DataError where the data set has classes that the model does not know, or the same ones in another order.
+    Raises DataError if the data set has classes that the model does not know, or the same classes in another order.
     """
     known, classes = model.classes, index.info.classes
     if known == classes:
@@ -173,12 +173,12 @@ def outputs_for(model: NamedModel, index: Index, notice: Callable[[str], None]) 
     missing = [c for c in classes if c not in set(known)]
     if missing:
         raise DataError(
-            f"{printable(model.title)} was trained on {len(known):,} classes, and this data set has {len(classes):,} "
+            f"{printable(model.title)} was trained on {len(known):,} classes, but this data set has {len(classes):,} "
             f"({len(missing):,} that the model does not know, such as {printable(missing[0])})",
             hint="give the data root that the model was trained on with --data",
         )
     notice(
-        f"{printable(model.title)} knows {len(known):,} classes and the data set has {len(classes):,} of them: "
+        f"{printable(model.title)} knows {len(known):,} classes; the data set has {len(classes):,} of them: "
         "only their outputs compete"
     )
     place = {c: n for n, c in enumerate(known)}

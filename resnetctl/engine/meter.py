@@ -1,4 +1,4 @@
-"""How fast a run goes, and how long it waits for data."""
+"""A run's training rate, and the time it waits for data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Meter:
     waiting: float = 0.0
 
     def close_window(self, global_batch: int) -> None:
-        """The loss was read: rate and waiting are those of the steps since it was read before."""
+        """The loss was read: rate and waiting now cover the steps since the previous reading."""
         self.pause()
         seconds = max(self.seconds, 1e-9)
         self.images_per_second = self.steps * global_batch / seconds
@@ -42,9 +42,9 @@ class Meter:
         self.seconds, self.steps, self.waited = 0.0, 0, 0.0
 
     def so_far(self, global_batch: int) -> tuple[float, float]:
-        """(img/s, share of waiting) since the last reading where that is long enough ago, else at that reading.
+        """(img/s, share of waiting) since the last reading if that is long enough ago, else at that reading.
 
-        0 in the first seconds of a run: its first steps are slower than the others.
+        0 in the first seconds of a run, whose first steps are slower.
         """
         seconds = self.seconds + time.perf_counter() - self.since
         if seconds < _WINDOW_SECONDS:
@@ -52,18 +52,18 @@ class Meter:
         return self.steps * global_batch / seconds, min(1.0, self.waited / seconds)
 
     def pause(self) -> None:
-        """Until `go_on`, what is done is no training, such as an evaluation."""
+        """Until `go_on`, time does not count as training, as in an evaluation."""
         now = time.perf_counter()
         self.seconds += now - self.since
         self.since = now
 
     def go_on(self) -> None:
-        """Training goes on after a pause, or begins."""
+        """Training begins, or continues after a pause."""
         self.since = time.perf_counter()
 
 
 class Timed:
-    """An iterator that knows how long its consumer waited for it."""
+    """An iterator that measures how long its consumer waits."""
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
@@ -85,10 +85,10 @@ class Timed:
 
 
 class TimedOnGpu(Timed):
-    """As Timed, but what counts is the time in which the GPU had done all its work while the next item was waited for.
+    """As Timed, but counts the time the GPU was idle while waiting for the next item.
 
-    An event is queued behind that work and another one once the item is there: what lies between them on the GPU's own
-    clock is idle time. Nothing waits for the GPU: events that it has not come to yet count at a later call.
+    An event is queued after the GPU's work and another one when the item arrives: the time between them on the GPU's
+    clock is idle time. Nothing waits for the GPU: events it has not reached yet are counted at a later call.
     """
 
     def __init__(self, items: Iterator[Any], device: torch.device) -> None:
@@ -108,7 +108,7 @@ class TimedOnGpu(Timed):
         return event
 
     def take(self) -> float:
-        """The seconds that have become known since the last call."""
+        """The seconds known since the last call."""
         seconds = 0.0
         while self._open and self._open[0][1].query():
             done, there = self._open.popleft()
@@ -117,5 +117,5 @@ class TimedOnGpu(Timed):
 
 
 def timed(items: Iterator[Any], device: torch.device) -> Timed:
-    """`items`, measured as fits `device`."""
+    """`items`, timed as suits `device`."""
     return TimedOnGpu(items, device) if device.type == "cuda" else Timed(items)

@@ -1,4 +1,4 @@
-"""How many images go through the model at once."""
+"""The number of images in a forward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MICRO_BATCH_LIMIT = {"cpu": 64, "cuda": 256}
 
 
 def choose_micro_batch(recipe: Recipe, device: torch.device, world_size: int) -> int:
-    """Images of one forward pass on one device. Raises UsageError where the batches do not divide evenly."""
+    """Images in one forward pass on one device. Raises UsageError if the batches do not divide evenly."""
     share, rest = divmod(recipe.train.global_batch, world_size)
     if rest:
         raise UsageError(
@@ -27,8 +27,7 @@ def choose_micro_batch(recipe: Recipe, device: torch.device, world_size: int) ->
         return recipe.train.micro_batch
     limit = MICRO_BATCH_LIMIT.get(device.type, 64)
     divisors = [n for n in range(1, share + 1) if share % n == 0]
-    # a batch with an awkward number of images is taken in larger parts rather than in tiny ones, which batch norm
-    # could not use
+    # a batch of an awkward size is divided into larger parts rather than tiny ones, which batch norm could not use
     return next((n for n in reversed(divisors) if limit / 4 <= n <= limit), None) or next(
         (n for n in divisors if n >= limit), share
     )

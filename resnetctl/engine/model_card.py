@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it was trained on and how, how good it is, and what it cannot do."""
+"""The model card of an exported model: training data, recipe, results and limits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
 
 
 def model_card(description: ModelDescription, metadata: Metadata | None, folder: str) -> str:
-    """Markdown for the README.md of `folder`, with the head that the Hugging Face Hub reads."""
+    """Markdown for the README.md of `folder`, with the header that the Hugging Face Hub reads."""
     d = description
-    # of a file of weights nobody knows more than that it has 1,000 outputs
+    # of a weights file only the 1,000 outputs are known
     known = metadata is not None or d.measured is not None
     data = "imagenet-1k" if known and d.classes == imagenet.wnids() else None
     head = ["---", "tags:", "- image-classification", "- timm", "- resnetctl", "library_name: timm"]
@@ -40,7 +40,7 @@ def model_card(description: ModelDescription, metadata: Metadata | None, folder:
 
 
 def _plain(text: str) -> str:
-    """`text` as it is, whatever Markdown or HTML would make of it."""
+    """`text` escaped for Markdown and HTML."""
     return _SPECIAL.sub(r"\\\1", printable(text))
 
 
@@ -60,9 +60,9 @@ for p, label in zip(*probabilities.topk({min(5, len(d.classes))})):
     print(f"{{p:.1%}}", model.pretrained_cfg["label_names"][label])
 ```
 
-A picture's shorter side is resized to {d.preprocessing.resize} pixels ({d.preprocessing.interpolation}, with \
-antialias), the central {d.preprocessing.crop} × {d.preprocessing.crop} is cut out, scaled to [0, 1], and normalised \
-by the mean {_numbers(d.preprocessing.mean)} and the deviation {_numbers(d.preprocessing.std)}."""
+An image's shorter side is resized to {d.preprocessing.resize} pixels ({d.preprocessing.interpolation}, antialiased), \
+the central {d.preprocessing.crop} × {d.preprocessing.crop} is cropped, scaled to [0, 1], and normalised by the mean \
+{_numbers(d.preprocessing.mean)} and the deviation {_numbers(d.preprocessing.std)}."""
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -78,7 +78,7 @@ def _data(d: ModelDescription, metadata: Metadata | None) -> str:
             for n, (c, name) in enumerate(zip(d.classes, d.class_names, strict=True))
         )
     else:
-        what = f"{len(d.classes):,} classes, of which `label_names` in config.json has the names."
+        what = f"{len(d.classes):,} classes, named by `label_names` in config.json."
     if metadata is None:
         return f"## Data\n\n{what}"
     trained = f"Trained on {metadata.data.images:,} images, up to epoch {metadata.epoch:.4g}."
@@ -89,23 +89,23 @@ def _data(d: ModelDescription, metadata: Metadata | None) -> str:
 
 def _results(d: ModelDescription) -> str:
     if d.measured is None:
-        return "## Results\n\nThese weights were not measured while they were trained: `resnetctl eval` does it."
+        return "## Results\n\nThese weights were not evaluated in training; `resnetctl eval` does that."
     lines = ["| measure | % | 95 % interval |", "|---|---|---|"]
     for name, value in (("top-1", d.measured.top1), ("top-5", d.measured.top5)):
         if value is not None:
             low, high = wilson_interval(round(value / 100 * d.measured.images), d.measured.images)
             lines.append(f"| {name} | {value:.2f} | {low:.2f} to {high:.2f} |")
-    return f"## Results\n\nOn {d.measured.images:,} images that were not trained on:\n\n" + "\n".join(lines)
+    return f"## Results\n\nOn {d.measured.images:,} images not used in training:\n\n" + "\n".join(lines)
 
 
 def _limits(d: ModelDescription) -> str:
     return f"""## Limits
 
-- Every picture is given one of these classes, also one that shows none of them.
-- Only the centre of a picture is seen, at {d.preprocessing.crop} × {d.preprocessing.crop} pixels, and the way up that \
-its file stores it: what EXIF says is for the reader of the file to do.
-- The results above hold for pictures like those of the data set, and say little of others. The probabilities are not \
-calibrated: `resnetctl eval --details` measures by how much."""
+- Every image is assigned one of these classes, even if it shows none of them.
+- Only the centre of an image is used, at {d.preprocessing.crop} × {d.preprocessing.crop} pixels, oriented as stored: \
+applying the EXIF orientation is up to the caller.
+- The results above hold for images like those of the data set. The probabilities are not calibrated: \
+`resnetctl eval --details` measures by how much."""
 
 
 def _recipe(recipe: Recipe) -> str:

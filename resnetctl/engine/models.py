@@ -28,69 +28,69 @@ Notice = Callable[[str], None]
 
 _WEIGHTS = (".pth", ".pt")
 _ARCH = "resnet50"
-_PLAIN_RECIPE = "onepager"  # looks at images as torchvision's first weights do: 256, then the central 224, in fp32
+_PLAIN_RECIPE = "onepager"  # preprocessing of torchvision's first weights: 256, then the central 224, in fp32
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model in use, and what is known of it."""
+    """A model and what is known about it."""
 
     name: str
-    """As the user called it, or the run's name."""
+    """As given by the user, or the run's name."""
     model: Model
     recipe: Recipe
-    """How it looks at images; of a run, all that it was trained with."""
+    """Its preprocessing; for a run, everything it was trained with."""
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     path: Path | None = None
-    """The file that it was read from; None for published weights."""
+    """The file it was read from; None for published weights."""
     step: int | None = None
-    """Of a run's checkpoint."""
+    """The step of a run's checkpoint."""
     val_fingerprint: str | None = None
-    """Of the val images that it was measured on while it trained; None where that is not known."""
+    """Of the val images used in training; None if unknown."""
     published: tuple[float, float] | None = None
-    """Top-1 and top-5 on ImageNet's val images in percent, as its publisher states them."""
+    """Published top-1 and top-5 on ImageNet's val images in percent."""
     changed: bool = False
-    """Whether it looks at images in another way than it was made or published with."""
+    """Whether its preprocessing was changed from how it was trained or published."""
     metadata: Metadata | None = None
-    """What the checkpoint of a run says."""
+    """Of a run's checkpoint."""
     description: ModelDescription | None = None
-    """What an exported file says."""
+    """Of an exported file."""
     weights: Literal["trained", "average", "raw"] = "trained"
-    """Of a run with a moving average of its weights: that, or the weights themselves."""
+    """For a run with a moving average of its weights: that, or the raw weights."""
 
     @property
     def title(self) -> str:
-        """The name, and of a run which checkpoint and which of its weights."""
+        """The name, and for a run its checkpoint and kind of weights."""
         step = "" if self.step is None else f", step {self.step:,}"
         return self.name + step + ", raw" * (self.weights == "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What was asked for besides a name."""
+    """The options besides a model's name."""
 
     runs: Path
     device: torch.device
     classes: Callable[[], tuple[tuple[str, ...], tuple[str, ...]]]
-    """Classes and names of the data set at hand, for a file of weights that are not ImageNet's; DataError: none."""
+    """Classes and names of the present data set, for weights that are not ImageNet's; may raise DataError."""
     arch: str | None = None
-    """The network of weights (None: resnet50); a checkpoint says its own."""
+    """The network of weights (None: resnet50); a checkpoint specifies its own."""
     best: bool = False
-    """Of a run, the checkpoint with the highest top-1 instead of the newest."""
+    """For a run, the checkpoint with the highest top-1 instead of the newest."""
     raw: bool = False
-    """Of a run, the weights themselves instead of their moving average."""
+    """For a run, the raw weights instead of their moving average."""
     size: int | None = None
-    """Pixels of the crop that is looked at; what is resized before keeps its proportion to it. None: the recipe's."""
+    """Pixels of the crop; the size resized to before keeps its proportion. None: the recipe's."""
     overrides: tuple[Override, ...] = ()
     notice: Notice = lambda text: None
     warn: Notice = lambda text: None
 
 
 def find_model(which: str | None, asked: Asked) -> NamedModel:
-    """The model that `which` names: a run, its folder, a checkpoint, published weights or a file of them; None: latest.
+    """The model that `which` names: a run, its folder, a checkpoint, published weights or a weights file; None: latest.
 
-    Raises CheckpointError, UsageError or ResnetctlError where there is none, or it cannot be used.
+    Raises CheckpointError, UsageError or ResnetctlError if there is none, or it cannot be used.
     """
     path = Path(which).expanduser() if which is not None else None
     if which is not None and path is not None and is_weights(which):
@@ -103,8 +103,8 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
         best = next((f for f in find(asked.runs, which) if f.best), None)
         if best is None:
             raise CheckpointError(
-                "none of the run's checkpoints was measured, so none is the best",
-                hint="without --best the newest one is taken; resnetctl checkpoint list shows them",
+                "none of the run's checkpoints was evaluated, so there is no best one",
+                hint="without --best the newest one is used; resnetctl checkpoint list shows them",
             )
         found = best.path, load_file(best.path)
     else:
@@ -113,7 +113,7 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
 
 
 def is_weights(which: str) -> bool:
-    """Whether `which` names weights: published ones, or a file without what a checkpoint of ours says of itself."""
+    """Whether `which` names weights: published ones, or a file without our checkpoint metadata."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(which).expanduser()
@@ -125,7 +125,7 @@ def is_weights(which: str) -> bool:
         with safe_open(path, "pt") as file:
             return METADATA_KEY not in (file.metadata() or {})
     except (SafetensorError, OSError):
-        return False  # what is wrong with it is told where it is read
+        return False  # reading it reports what is wrong
 
 
 def _as_asked(recipe: Recipe, asked: Asked) -> Recipe:
@@ -163,7 +163,7 @@ def _trained(path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
 
 
 def _published(weights: str, asked: Asked) -> NamedModel:
-    """torchvision's weights, with the preprocessing that they were published with."""
+    """torchvision's weights with their published preprocessing."""
     import torchvision
 
     arch = asked.arch or _ARCH
@@ -192,7 +192,7 @@ def _published(weights: str, asked: Asked) -> NamedModel:
 
 
 def _from_hub(weights: str, asked: Asked) -> NamedModel:
-    """timm's weights, with the preprocessing that their repository states."""
+    """timm's weights with the preprocessing in their repository."""
     found = hub.hub_file(weights, asked.arch or _ARCH)
     while True:
         try:
@@ -205,13 +205,13 @@ def _from_hub(weights: str, asked: Asked) -> NamedModel:
 
 
 def _exported(path: Path, said: ModelDescription, asked: Asked) -> NamedModel:
-    """A file that describes its model."""
+    """A file with a description of its model."""
     state = read_weights(path)
     outputs = len(said.classes)
     if "fc.weight" in state and len(state["fc.weight"]) != outputs:
         raise ResnetctlError(
             f"{printable(path)} has {len(state['fc.weight']):,} outputs and names {outputs:,} classes",
-            hint="it was changed since it was exported: export the run again",
+            hint="it was changed after its export: export the run again",
         )
     network = build_model(said.model, outputs)
     for text in fill(network, state, path, outputs):
@@ -232,15 +232,15 @@ def _exported(path: Path, said: ModelDescription, asked: Asked) -> NamedModel:
 
 
 def _weights(path: Path, asked: Asked, preset: Sequence[Override] = ()) -> NamedModel:
-    """A file of weights: as it says itself, or for ImageNet's classes where it has 1,000 outputs, or the data set's."""
+    """A weights file, with its own description, or ImageNet's classes if it has 1,000 outputs, or the data set's."""
     if (said := description_in(path)) is not None:
         return _exported(path, said, asked)
     state = read_weights(path)
     head = state.get("fc.weight")
     if head is None or head.dim() != 2:
         raise ResnetctlError(
-            f"{printable(path)} has no last layer fc.weight, by which a ResNet of torchvision tells its classes",
-            hint="weights under torchvision's names are read: --arch says which network",
+            f"{printable(path)} has no fc.weight, the last layer of torchvision's ResNets",
+            hint="weights need torchvision's names; --arch gives the network",
         )
     outputs = len(head)
     if outputs == imagenet.CLASSES:
@@ -260,15 +260,15 @@ def _of_the_data_set(path: Path, outputs: int, asked: Asked) -> tuple[tuple[str,
         classes, names = (), ()
     if len(classes) != outputs:
         raise DataError(
-            f"{printable(path)} has {outputs:,} outputs and does not say for which classes",
-            hint="give the data root of the data set that it was trained on with --data",
+            f"{printable(path)} has {outputs:,} outputs and does not name their classes",
+            hint="give the data root it was trained on with --data",
         )
-    asked.notice(f"{printable(path.name)} does not name its {outputs:,} classes: the data set's are taken")
+    asked.notice(f"{printable(path.name)} does not name its {outputs:,} classes: using the data set's")
     return classes, names
 
 
 def _plain(name: str, network: nn.Module, preset: list[Override], asked: Asked, **known: Any) -> NamedModel:
-    """A network of torchvision, in use as `preset` and the user's overrides say."""
+    """A torchvision network, with `preset` and the user's overrides."""
     recipe = load_recipe(_PLAIN_RECIPE, overrides=[Override("model.arch", asked.arch or _ARCH, "--arch"), *preset])
     given = recipe
     recipe = _as_asked(recipe, asked)

@@ -1,4 +1,4 @@
-"""Where uint8 pictures become what the model eats: on the device, after the copy."""
+"""Converts uint8 images to the model's input, on the device, after the copy."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Normalise:
         return (images.float() - self.mean) * self.scale
 
     def undo(self, images: torch.Tensor) -> torch.Tensor:
-        """Back to `[B, 3, H, W] uint8`, rounded, as people look at pictures."""
+        """Back to `[B, 3, H, W] uint8`, rounded."""
         return (images / self.scale + self.mean).round().clamp(0, 255).to(torch.uint8)
 
 
 def erase(images: torch.Tensor, boxes: torch.Tensor) -> None:
     """Set a box of each of `[B, 3, H, W] float32` normalised images to 0, in place: the mean colour.
 
-    `boxes` are `[B, 4] int64` on the same device: top, left, height, width, which may be 0. No uint8 is exactly the
-    mean, so this has to wait until here, as it does in torchvision.
+    `boxes` are `[B, 4] int64` on the same device: top, left, height, width, which may be 0. No uint8 value is exactly
+    the mean, so this follows normalisation, as in torchvision.
     """
     top, left, height, width = boxes[:, :, None].unbind(1)
     y, x = (torch.arange(n, device=boxes.device) for n in images.shape[2:])

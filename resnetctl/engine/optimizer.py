@@ -1,7 +1,7 @@
-"""The optimizer of a recipe: which parameters it updates with which decay, and the tensors that it keeps.
+"""The optimizer of a recipe, and the tensors that it keeps.
 
-All that it keeps exists from the start, as zeros: a checkpoint holds the same tensors after every step, and a fused
-step that the loss scaler skips cannot leave memory behind that nobody has written to.
+Its state exists from the start, as zeros: a checkpoint has the same tensors after every step, and a fused step skipped
+by the loss scaler cannot leave uninitialised memory behind.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from resnetctl.recipe import Recipe, effective_lr
 
 
 class FusedSGD:
-    """torch.optim.SGD(fused=True), by the same kernel: to the same bits.
+    """torch.optim.SGD(fused=True) through the same kernel, with the same bits.
 
-    The classes of torch.optim load torch's compiler, which is a second of a run's start.
+    The classes of torch.optim load torch's compiler, which takes a second of a run's start.
     """
 
-    _step_supports_amp_scaling = True  # the loss scaler sets grad_scale and found_inf for the kernel, and reads neither
+    _step_supports_amp_scaling = True  # the loss scaler sets grad_scale and found_inf for the kernel
 
     def __init__(self, groups: list[dict[str, Any]], *, momentum: float, nesterov: bool) -> None:
         self.param_groups = [{**group, "lr": 0.0} for group in groups]
@@ -31,7 +31,7 @@ class FusedSGD:
         self.state: dict[nn.Parameter, dict[str, torch.Tensor]] = {}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Let the gradients go."""
+        """Release the gradients."""
         assert set_to_none
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -63,7 +63,7 @@ Optimizer = torch.optim.Optimizer | FusedSGD
 
 
 class DecoupledSGD(torch.optim.SGD):
-    """SGD whose weight decay does not pass through the momentum: w is first multiplied by 1 - lr / peak × decay.
+    """SGD whose weight decay bypasses the momentum: w is first multiplied by 1 - lr / peak × decay.
 
     As Composer's DecoupledSGDW (Loshchilov & Hutter 2017, arXiv:1711.05101).
     """
@@ -84,7 +84,7 @@ class DecoupledSGD(torch.optim.SGD):
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> Optimizer:
-    """The recipe's optimizer over the parameters of `model`; `prepare_step` sets its rate before each step."""
+    """The recipe's optimizer over the parameters of `model`; `prepare_step` sets its learning rate before each step."""
     o = recipe.optimizer
     groups = parameter_groups(model, o.weight_decay, o.no_decay, o.backbone_lr)
     fused = device.type in ("cpu", "cuda")
@@ -121,7 +121,7 @@ def _lamb() -> Any:
 
 
 def _with_zeros(optimizer: Optimizer, kept: Mapping[str, torch.device | None]) -> Optimizer:
-    """Let it keep `kept` of each parameter: a number on a device, or as many numbers as the parameter has."""
+    """Create the state `kept` for each parameter: a scalar on a device, or a tensor like the parameter."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
@@ -132,15 +132,15 @@ def _with_zeros(optimizer: Optimizer, kept: Mapping[str, torch.device | None]) -
 
 
 def prepare_step(optimizer: Optimizer, number: int, lr: float) -> None:
-    """Let the next step be step `number` (from 0), at the learning rate `lr`."""
+    """Make the next step number `number` (from 0), at the learning rate `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-        if "bias_correction" in group:  # LAMB counts its steps there, and adds one first
+        if "bias_correction" in group:  # LAMB counts its steps there, incrementing first
             group["step"] = torch.tensor(float(number))
 
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
-    """What the optimizer keeps, as `<name in the optimizer>.<parameter>`; writing into them restores it."""
+    """The optimizer's state, as `<name in the optimizer>.<parameter>`; writing into the tensors restores it."""
     return {
         f"{kept}.{name}": tensor
         for name, parameter in model.named_parameters()

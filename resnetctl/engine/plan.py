@@ -1,6 +1,6 @@
-"""Before hours are spent: which part will limit a run here, what fits, how long it will take, and what would help.
+"""Predicts a run here: its bottleneck, what fits, how long it will take, and what would help.
 
-All of it follows from a few seconds of measuring on the very data set and machine.
+Everything follows from a few seconds of measurements on the actual data set and machine.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from resnetctl.engine.validation import EVAL_SPEEDUP
 from resnetctl.progress import Progress, silent
 from resnetctl.recipe import Override, Recipe, change_recipe
 
-_SPARE = 1.15  # a loader this much faster than the model hides its own unevenness
+_SPARE = 1.15  # a loader this much faster than the model hides its fluctuations
 _KEEPS_UP = 1.05
-_FETCHED_AHEAD = 2  # batches of each worker
-_USED = 0.9  # of the memory that is free: the rest is for what the allocator cannot use
+_FETCHED_AHEAD = 2  # batches per worker
+_USED = 0.9  # of the free memory: the allocator cannot use all of it
 _LOADER_BATCH = 64
 _REACHED = {"cuda": 0.1}
 """Share of the matrix-product rate that a ResNet's step reaches; elsewhere 0.4.
 
-On a GPU batch norm, ReLU and additions wait for the memory: 10 to 20 % are usual there.
+On a GPU, batch norm, ReLU and additions are limited by memory bandwidth: 10 to 20 % are usual there.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run of `recipe` will be like on this machine."""
+    """The expected behaviour of a run of `recipe` on this machine."""
 
     device: str
     limits: str
-    """`loader` or `model`: the part that the other waits for."""
+    """`loader` or `model`: the part for which the other waits."""
     images_per_second: float
     """Of loader and step together, at the final resolution."""
     workers: int
@@ -49,22 +49,22 @@ class Plan:
     """Measured with one worker."""
     micro_batch: int
     largest_micro_batch: int
-    """That fits; on a CPU reckoned from the memory that was measured, on a GPU found by trial."""
+    """The largest that fits: on a CPU estimated from measured memory, on a GPU found by trial."""
     memory_bytes: int | None
     memory_free_bytes: int
     shm_bytes: int
     shm_free_bytes: int | None
     disk_bytes: int
-    """Checkpoints that are kept, and one being written."""
+    """Of the checkpoints kept, and one being written."""
     disk_free_bytes: int
     steps: int
     epoch_seconds: float
     """At the final resolution, without evaluation."""
     eval_seconds: float
-    """Of one evaluation, about."""
+    """Of one evaluation, roughly."""
     run_seconds: float
     advice: tuple[str, ...]
-    """What would help most, the best first."""
+    """What would help, most effective first."""
     problems: tuple[str, ...]
     """What will not fit."""
 
@@ -79,7 +79,7 @@ def make_plan(
     seconds: float,
     progress: Progress = silent,
 ) -> Plan:
-    """Measure loader and step for `seconds` each and reckon the run from them."""
+    """Measure loader and step for `seconds` each and estimate the run."""
     classes = len(train.info.classes)
     batch = min(_LOADER_BATCH, recipe.train.global_batch)
     loader = measure_loader(recipe, train, batch=batch, workers=1, seconds=seconds, progress=progress)
@@ -124,7 +124,7 @@ def make_plan(
         run_seconds=run_seconds + evaluations * eval_seconds,
         advice=tuple(_advice(recipe, limits, device, loader, model, max(1, workers), largest)),
         problems=_problems(
-            ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N holds fewer images"),
+            ("memory", model.memory_bytes or 0, memory_free, "--set train.micro_batch=N takes fewer images"),
             ("/dev/shm", shm_bytes, shm_bytes if shm is None else shm.free_bytes, "fewer --workers need less"),
             ("the disk of the runs", disk_bytes, disk_free, "free some, or choose another --runs"),
         ),
@@ -132,7 +132,7 @@ def make_plan(
 
 
 def _problems(*needs: tuple[str, int, int, str]) -> tuple[str, ...]:
-    """What to tell of each (what, bytes needed, bytes there, cure) of which there is too little."""
+    """A message for each (what, bytes needed, bytes available, cure) that is short."""
     return tuple(
         f"{what} needs {need / 2**30:.2f} GiB and has {have / 2**30:.2f} GiB: {cure}"
         for what, need, have, cure in needs
@@ -141,16 +141,16 @@ def _problems(*needs: tuple[str, int, int, str]) -> tuple[str, ...]:
 
 
 def workers_for(model_rate: float, worker_rate: float, cores: int, device_type: str) -> int:
-    """Worker processes that bring images at least as fast as the model takes them, with something to spare.
+    """Worker processes that supply images at least as fast as the model takes them, with a margin.
 
-    Beside a model on the CPU they take its cores, so there are no more of them than that needs.
+    With a model on the CPU they compete for its cores, so there are no more than needed.
     """
     needed = math.ceil(_SPARE * model_rate / worker_rate)
     return max(1, min(needed, cores, hardware.MAX_WORKERS_PER_DEVICE))
 
 
 def together(model_rate: float, worker_rate: float, workers: int, cores: int, device_type: str) -> float:
-    """img/s of loader and step at once: the slower of the two; on the CPU they share the cores, and times add up."""
+    """img/s of loader and step together: the slower of the two; on the CPU they share the cores, and times add up."""
     if device_type == "cpu":
         return 1 / (1 / model_rate + 1 / (worker_rate * cores))
     if not workers:  # the process that drives the device reads in between
@@ -161,7 +161,7 @@ def together(model_rate: float, worker_rate: float, workers: int, cores: int, de
 def _rate_at_start(
     recipe: Recipe, classes: int, model: ModelRate, device: torch.device, seconds: float, progress: Progress
 ) -> float:
-    """img/s of the step at the resolution of the run's beginning; `model` was measured at that of its end."""
+    """img/s of the step at the initial resolution; `model` was measured at the final one."""
     start = recipe.data.train_size_start or recipe.data.train_size
     if start == recipe.data.train_size:
         return model.rate.median
@@ -181,7 +181,7 @@ def _measure_largest(
             return model, chosen
         fits = int(_USED * _memory_free(device) / model.memory_bytes * chosen)
         return model, max((n for n in divisors if n <= fits), default=1)
-    # without compiling, which takes a minute for each and does not need more memory
+    # uncompiled: compiling takes a minute each and needs no more memory
     plain = change_recipe(recipe, [Override("train.compile", "off", "plan")])
     largest = 0
     for n in (n for n in divisors if n >= min(chosen, 16)):
@@ -205,18 +205,18 @@ def _fits(recipe: Recipe, classes: int, device: torch.device, micro_batch: int) 
 
 def _memory_free(device: torch.device) -> int:
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, and not in use
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by torch, not in use
         return torch.cuda.mem_get_info(device)[0] + held
     return hardware.memory().available_bytes
 
 
 def _shm_bytes(recipe: Recipe, micro_batch: int, workers: int) -> int:
-    """Of the batches that wait, of those that are being made, and of the two that are being used."""
+    """Of batches waiting, being made, and the two in use."""
     return micro_batch * 3 * recipe.data.train_size**2 * ((_FETCHED_AHEAD + 1) * workers + 2)
 
 
 def _training_seconds(recipe: Recipe, images: int, rate: float, rate_at_start: float) -> float:
-    """All epochs; between the first and the final resolution an image's time grows with its number of pixels."""
+    """All epochs; between the first and the final resolution the time per image grows with its pixels."""
     d, t = recipe.data, recipe.train
     start = d.train_size_start or d.train_size
     slope = 0.0 if start == d.train_size else (1 / rate - 1 / rate_at_start) / (d.train_size**2 - start**2)
@@ -240,10 +240,10 @@ def _advice(
     advice = []
     if limits == "loader":
         missing = model.rate.median / (loader.rate.median * workers)
-        advice.append(f"the model could be {missing:.1f} times as fast as the loader: more cores would help most")
+        advice.append(f"the model is {missing:.1f} times as fast as the loader: more cores would help most")
         if loader.decoder != "nvimgcodec":
             advice.append("pip install 'resnetctl[nvimgcodec]' decodes only what the crops need")
-        advice.append("images made smaller once (prepare --pack with --max-side) decode faster at every epoch")
+        advice.append("smaller images (prepare --pack with --max-side) decode faster in every epoch")
         return advice
     if device.type == "cpu":
         advice.append("a GPU would help most: the model on this CPU is the limit")

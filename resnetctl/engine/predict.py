@@ -1,4 +1,4 @@
-"""What a model makes of pictures that belong to no data set."""
+"""Predictions for images outside any data set."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe
 
 TOP = 5
-"""Classes that are named for a picture."""
+"""Number of classes reported per image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The most probable classes of one picture."""
+    """The most probable classes of one image."""
 
     file: str
     labels: tuple[int, ...]
-    """The best first; empty where the picture cannot be read."""
+    """Best first; empty if the image cannot be read."""
     probabilities: tuple[float, ...]
     """Of these labels, 0 to 1: the softmax of the model's outputs."""
     problem: str | None = None
-    """Why the picture cannot be read."""
+    """Why the image cannot be read."""
 
 
 def predict(model: Model, data: DataRecipe, files: Sequence[str], *, workers: int) -> Iterator[list[Prediction]]:
     """The predictions for `files`, a batch at a time and in their order.
 
-    Pictures are resized and cropped as evaluation with `data` does, upright by their EXIF. At most one batch is waited
-    for.
+    Images are preprocessed as in evaluation with `data`, upright by their EXIF. At most one batch is prefetched.
     """
     keep_freed_memory(model.device)
     batches = FileBatches(FileView(files=files, data=data, batch=BATCH.get(model.device.type, 64)))
@@ -63,7 +62,7 @@ def predict(model: Model, data: DataRecipe, files: Sequence[str], *, workers: in
 
 
 def _unreadable(file: str) -> Prediction:
-    """With the reason, for which it is read once more."""
+    """With the reason, found by reading it again."""
     problem = "cannot be read"
     try:
         read_upright(file)

@@ -1,4 +1,4 @@
-"""Which run a command trains: a new one, one to go on with, or one that was started again by what launched it."""
+"""Chooses the run to train: a new one, one to resume, or one restarted by its launcher."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 TOTAL_STRIDE = 32
-"""Pixels of the image for each value of a ResNet's last feature map."""
+"""Image pixels per value of a ResNet's last feature map, along each side."""
 
 
 @dataclass(frozen=True)
 class RunChoice:
-    """Decides for the first rank what is trained, and takes the run's lock once, before it looks into the folder."""
+    """Decides on the first rank what is trained, and takes the run's lock once, before reading the folder."""
 
     request: TrainRequest
     dataset: Dataset
@@ -49,15 +49,15 @@ class RunChoice:
     lock: ExitStack
     """Holds the run's lock until the training has ended."""
     undo: ExitStack
-    """Removes what was newly made, where the training fails before its first step."""
+    """Removes new files if the training fails before its first step."""
     notice: Callable[[str], None]
     warn: Callable[[str], None]
 
     def decide(self, launches: Sequence[str | None]) -> tuple[Run, Recipe, Checkpoint | None]:
-        """The run, under its lock, its recipe, and the checkpoint to go on from.
+        """The run, locked, its recipe, and the checkpoint to resume from.
 
-        `launches`: what the ranks' launcher calls its starts (see `World.launch`) where this is not its first one. It
-        repeats the command line, which speaks of the first one. Raises ResnetctlError where the request cannot be met.
+        `launches`: the launches of all ranks (see `World.launch`) if this is a restart, which repeats the original
+        command line. Raises ResnetctlError if the request cannot be met.
         """
         request = self.request
         before = started_before(request.runs, launches, request.name)
@@ -75,7 +75,7 @@ class RunChoice:
         return self._resumed(run, path)
 
     def _new(self, name: str | None, run: Run | None) -> tuple[Run, Recipe, None]:
-        """A run from its first step; `run` is locked already where it was begun before."""
+        """A run from its first step; `run` is already locked if it was begun before."""
         if name is None:
             name, why = suitable_recipe(self.dataset, self.request.overrides)
             self.notice(f"recipe {name}: {why}")
@@ -122,32 +122,32 @@ class RunChoice:
         return run, recipe, start
 
     def _remark_edited(self, run: Run, metadata: Metadata) -> None:
-        """Say that recipe.toml only tells: what counts is the checkpoint's recipe."""
+        """Warn that an edited recipe.toml has no effect: the checkpoint's recipe is used."""
         try:
             edited = differences(metadata.recipe, load_recipe(str(run.recipe)))
         except UsageError:
-            return  # nothing reads it but people
+            return  # it is only for people
         if edited:
             key, _, value = edited[0]
             self.warn(
-                f"{printable(run.recipe)} was edited, which changes nothing: the run keeps the recipe of its "
+                f"{printable(run.recipe)} was edited, which has no effect: the run keeps the recipe of its "
                 f"checkpoint; to change a value: --allow-changes --set {key}={show_value(value)}"
             )
 
     def _take(self, run: Run) -> None:
-        """Become the only one that reads and writes in the run's folder."""
+        """Take exclusive use of the run's folder."""
         refuse_links(run)
         self.lock.enter_context(folder_lock(run.folder, "training"))
 
     def _tidy(self, run: Run) -> None:
-        """Remove what a killed writer left, and note what started the run."""
+        """Remove a killed writer's files, and record the launch."""
         sweep_temporary_files(run.folder)
         sweep_temporary_files(run.checkpoints)
         run.mark_launch(self.group.world.launch)
 
 
 def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> None:
-    """Raise UsageError for what would fail later: before a run's folder is made."""
+    """Raise UsageError for problems that would show later, before a run's folder is made."""
     t = recipe.train
     choose_precision(t.precision, device)
     check_norm(recipe, choose_micro_batch(recipe, device, ranks))
@@ -159,7 +159,7 @@ def check_recipe(recipe: Recipe, images: int, device: torch.device, ranks: int =
 
 
 def check_norm(recipe: Recipe, micro_batch: int) -> None:
-    """Raise UsageError where batch norm would have a single value for each channel: it has no variance."""
+    """Raise UsageError if batch norm would have a single value per channel, hence no variance."""
     smallest = min(sizes_of_run(recipe.data, recipe.train))
     if micro_batch == 1 and smallest <= TOTAL_STRIDE and not recipe.train.freeze_norm:
         raise UsageError(
@@ -169,11 +169,11 @@ def check_norm(recipe: Recipe, micro_batch: int) -> None:
 
 
 def check_steps(metadata: Metadata, recipe: Recipe, images: int) -> None:
-    """Raise UsageError where the run has gone further already than the request lets it."""
+    """Raise UsageError if the run is already past the end that the request sets."""
     steps = Timeline(recipe=recipe, images=images).steps
     if steps < metadata.step:
         raise UsageError(
-            f"the run has reached step {metadata.step:,}, and --max-steps or --epochs would end it at {steps:,}",
+            f"the run has reached step {metadata.step:,}, but --max-steps or --epochs would end it at {steps:,}",
             hint=f"--max-steps {metadata.step + 1} or more, or leave it out",
         )
 
@@ -181,7 +181,7 @@ def check_steps(metadata: Metadata, recipe: Recipe, images: int) -> None:
 def resumed_recipe(
     metadata: Metadata, recipe_name: str | None, overrides: list[Override]
 ) -> tuple[Recipe, list[tuple[str, Any, Any]]]:
-    """The checkpoint's recipe with `overrides` over it, and what that changes: `(key, before, after)`."""
+    """The checkpoint's recipe with `overrides`, and the changes: `(key, before, after)`."""
     before = metadata.recipe
     if recipe_name is not None and recipe_name != before.name:
         raise UsageError(
@@ -193,17 +193,17 @@ def resumed_recipe(
 
 
 def check_data(was: Metadata, index: Index) -> None:
-    """Raises DataError where the train images are not those that the run was started on."""
+    """Raise DataError if the train images are not those the run was started on."""
     if was.data.train == index.info.fingerprint:
         return
     if was.classes != index.info.classes:
-        what = f"its classes are others ({len(was.classes)} then, {len(index.info.classes)} now)"
+        what = f"its classes differ ({len(was.classes)} then, {len(index.info.classes)} now)"
     else:
-        what = f"it has {len(index):,} train images, and had {was.data.images:,}, or their names or sizes changed"
+        what = f"it has {len(index):,} train images instead of {was.data.images:,}, or their names or sizes changed"
     if index.quarantined and was.data.train == index.info.whole_fingerprint:
         raise DataError(
-            f"verify has put {counted(index.quarantined, 'train image')} into quarantine since the run was started",
-            hint="to go on with them, as before: resnetctl prepare --release-quarantined; or start a new run without "
+            f"verify has quarantined {counted(index.quarantined, 'train image')} since the run was started",
+            hint="to continue with them: resnetctl prepare --release-quarantined; or start a new run without "
             "them, from its weights: --set model.weights=CHECKPOINT",
         )
     raise DataError(

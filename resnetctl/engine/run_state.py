@@ -1,4 +1,4 @@
-"""Where a run stands, and what it has measured so far."""
+"""A run's progress and results so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resnetctl.runs.metadata import Evaluation, Metadata, best_of
 
 @dataclass(kw_only=True)
 class RunState:
-    """Everything besides tensors that a run goes on from."""
+    """Everything but tensors that a run resumes from."""
 
     step: int = 0
     """Steps done."""
@@ -19,11 +19,11 @@ class RunState:
     unreadable: set[int] = field(default_factory=set)
     """Train samples that could not be read."""
     resumed_from: int | None = None
-    """The step of the checkpoint that this process went on from."""
+    """The step of the checkpoint that this process resumed from."""
 
     @classmethod
     def of(cls, metadata: Metadata) -> RunState:
-        """As the run stood when that was written."""
+        """The state when `metadata` was written."""
         return cls(
             step=metadata.step,
             last_read=metadata.last_read,
@@ -34,7 +34,7 @@ class RunState:
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether the model as it stands was measured."""
+        """Whether the present model was evaluated."""
         return any(e.step == self.step for e in self.history)
 
     @property

@@ -1,4 +1,4 @@
-"""Saving while training goes on: a copy of the state is taken between two steps, and one thread writes it."""
+"""Saves while training continues: the state is copied between two steps, and a thread writes it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from resnetctl.runs.metadata import Metadata
 
 
 class Saver:
-    """At most one checkpoint is being written at any time. Its failure is raised by the next call of any method."""
+    """Writes at most one checkpoint at a time. A failure is raised by the next call of any method."""
 
     def __init__(self, run: Run, keep: int) -> None:
         self.run, self.keep = run, keep
         self.commit: Commit | None = None
-        """The last one that was committed."""
+        """The last one committed."""
         self.seconds = self.total_seconds = 0.0
-        """How long the last save took, beside the training, and all of them together; 0 before the first."""
+        """Duration of the last save, in parallel to training, and of all of them; 0 before the first."""
         self._copies: dict[str, torch.Tensor] = {}
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -33,21 +33,21 @@ class Saver:
     def start(self, tensors: dict[str, torch.Tensor], metadata: Metadata, spared: set[int]) -> list[Saved]:
         """Copy `tensors` and begin to write them; waits for the checkpoint before this one, and returns it.
 
-        Once it is committed, older ones than `keep` are deleted, but for the steps in `spared`.
+        Once it is committed, all but the newest `keep` are deleted, except the steps in `spared`.
         """
         saved, step = self.wait(), metadata.step
         existing = next((c for c in commits(self.run.checkpoints) if c.step == step), None)
-        if existing is not None:  # the same step has the same tensors, and a finished file is never replaced
+        if existing is not None:  # the same step has the same tensors, and finished files are never replaced
             self.commit = existing
             return saved
         checkpoint = Checkpoint(self._copy(tensors), metadata)
-        # a daemon: a second Ctrl-C does not wait for it
+        # daemon: a second Ctrl-C does not wait for it
         self._thread = threading.Thread(target=self._write, args=(checkpoint, spared), daemon=True, name="saver")
         self._thread.start()
         return saved
 
     def _copy(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Into the memory of the copy before, which is page-locked where a CUDA device reads it."""
+        """Copy into the previous copy's memory, which is page-locked with a CUDA device."""
         if not all(k in self._copies and self._copies[k].shape == t.shape for k, t in tensors.items()):
             self._copies = {
                 k: torch.empty_like(
@@ -80,7 +80,7 @@ class Saver:
         return self._thread is not None and self._thread.is_alive()
 
     def poll(self) -> list[Saved]:
-        """What was saved since the last call; waits for nothing. Raises ResnetctlError where a save failed."""
+        """The checkpoints saved since the last call, without waiting. Raises ResnetctlError if a save failed."""
         thread = self._thread
         if thread is None or thread.is_alive():
             return []
@@ -93,7 +93,7 @@ class Saver:
         return [saved] if saved else []
 
     def wait(self) -> list[Saved]:
-        """As `poll`, after the end of the save that is under way."""
+        """As `poll`, after any pending save."""
         if self._thread is not None:
             self._thread.join()
         return self.poll()
@@ -102,7 +102,7 @@ class Saver:
         if not isinstance(error, OSError):
             return error
         newest = next(iter(commits(self.run.checkpoints)), None)
-        kept = f"the checkpoint of step {newest.step:,} is whole" if newest else "none was saved before"
+        kept = f"the checkpoint of step {newest.step:,} is intact" if newest else "none was saved before"
         return ResnetctlError(
             f"cannot save a checkpoint in {printable(self.run.checkpoints)}: {error.strerror or error} ({kept})",
             hint="free some space there, then continue with: resnetctl train --resume",
@@ -110,9 +110,9 @@ class Saver:
 
 
 def prune(found: Iterable[Commit], new: Commit, keep: int, spared: set[int]) -> None:
-    """Delete all but the newest `keep`, those of the steps in `spared`, and the newest two that are whole.
+    """Delete all but the newest `keep`, those of the steps in `spared`, and the newest two intact ones.
 
-    `new` was read back when it was written; others are read again before anything is deleted.
+    `new` was verified when it was written; others are read again before anything is deleted.
     """
     newest_first = sorted(found, key=lambda c: c.step, reverse=True)
     old = [c for c in newest_first[keep:] if c.step not in spared]

@@ -15,11 +15,11 @@ def learning_rate(step: int, steps: int, steps_per_epoch: float, peak: float, sc
     end of the run; or `step`: × step_factor every step_epochs, or at each of step_milestones. `one-cycle` (Smith &
     Topin 2017, arXiv:1708.07120) rises and falls as torch.optim.lr_scheduler.OneCycleLR does.
 
-    With `per = "epoch"` all this is counted in whole epochs, and the rate is the same throughout each of them.
+    With `per = "epoch"` everything is counted in whole epochs, and the rate is constant within each.
     """
     now, end, warmup = float(step), float(steps), schedule.warmup_epochs * steps_per_epoch
     if schedule.per == "epoch":
-        # a quotient that should be whole may lie just beside it, and the last step of a run is often left out
+        # a quotient that should be whole may be slightly off, and a run often lacks its last, incomplete step
         now, end = math.floor(step / steps_per_epoch + 1e-9), math.ceil(steps / steps_per_epoch - 1e-9)
         warmup = schedule.warmup_epochs
     warmup = min(warmup, end / 2)
@@ -59,7 +59,7 @@ def _drops(epoch: float, schedule: ScheduleRecipe) -> int:
 
 
 def _one_cycle(now: float, end: float, warmup: float, schedule: ScheduleRecipe) -> float:
-    """The peak is the last of the warm-up, and the last of all has the final rate, as in torch."""
+    """The warm-up's last step is at the peak, and the run's last step at the final rate, as in torch."""
     top, last = max(warmup - 1, 0.0), end - 1
     if now < top:
         return _between(1 - _half_cosine(now / top), schedule.warmup_start)

@@ -1,4 +1,4 @@
-"""Everything that a run needs before its first step: its folder and lock, its recipe, its data, and where it starts."""
+"""Sets up a run before its first step: folder and lock, recipe, data, and starting point."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from resnetctl.unused_gpu import unused_gpu
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What the command line asks for."""
+    """The command line's request."""
 
     data: Path
     runs: Path
@@ -36,14 +36,14 @@ class TrainRequest:
     """With `resume`: a run's name or folder, or a checkpoint file; None: the latest run."""
     name: str | None
     recipe: str | None
-    """None: what suits the data set, or the resumed run's own."""
+    """None: the one that suits the data set, or the resumed run's."""
     overrides: list[Override]
     allow_changes: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSetup:
-    """What to train, on what, and from where: all that a rank needs."""
+    """What to train, on which data, and from where: everything a rank needs."""
 
     run: Run
     recipe: Recipe
@@ -52,13 +52,13 @@ class RunSetup:
     device: torch.device
     workers: int
     start: Checkpoint | None = None
-    """The checkpoint to go on from; None for a new run."""
+    """The checkpoint to resume from; None for a new run."""
     group: Group = ALONE
-    """The ranks that train together; the first one alone writes into the run's folder."""
+    """The ranks that train together; only the first writes into the run's folder."""
     begun: Callable[[], None] = lambda: None
-    """To be called when all is built: from then on the run's folder stays, and `latest` leads to it."""
+    """To be called when everything is built: from then on the run's folder stays, and `latest` points to it."""
     listeners: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
-    """Who gets the lines of the metrics besides the file, on the first rank."""
+    """Further receivers of the metrics' lines, on the first rank."""
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the run's metrics, on the first rank."""
@@ -72,17 +72,17 @@ class RunSetup:
 def set_up(
     request: TrainRequest, group: Group, notice: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[RunSetup]:
-    """The run that `request` asks for, under its lock while inside; every rank of `group` must call this.
+    """The run that `request` asks for, locked while inside; every rank of `group` must call this.
 
-    The first rank decides. What was newly made is removed again where the run ends before it has begun. Raises
-    ResnetctlError where the request cannot be met.
+    The first rank decides. New files are removed if the run ends before it has begun. Raises ResnetctlError if the
+    request cannot be met.
     """
     dataset = _same_dataset(request.data, group)
     device = rank_device(request.device, group.world.local_rank, group.world.local_size)
     unused = unused_gpu(torch.version.cuda) if request.device == "auto" and device.type == "cpu" else None
     if group.is_first and unused is not None:
         warn(unused)
-    # on several nodes any of them may have the first rank after a restart, and not each of them counts it
+    # on several nodes any may have the first rank after a restart, and not all of them count it
     again = group.all_max([group.world.restarts])[0] > 0
     launches = group.all_gather(group.world.launch) if again else []
     with ExitStack() as lock, ExitStack() as undo:
@@ -119,19 +119,19 @@ def set_up(
 
 
 def _same_dataset(root: Path, group: Group) -> Dataset:
-    """The data set in `root`; DataError where its images are gone, or it is another one than the first rank's."""
+    """The data set in `root`; DataError if its images are gone, or it differs from the first rank's."""
     dataset = load_dataset(root)
     for split in dataset.fingerprints:
         if gone := missing_source(dataset.open(split)):
             raise gone
     fingerprint = dataset.train().info.fingerprint
     if group.broadcast(fingerprint) != fingerprint:
-        raise DataError("this rank's data root holds another data set than the first rank's")
+        raise DataError("this rank's data root holds a different data set from the first rank's")
     return dataset
 
 
 def _broadcast_checkpoint(group: Group, start: Checkpoint | None) -> Checkpoint | None:
-    """The first rank's checkpoint, on every rank: the others need not see the runs' folder."""
+    """The first rank's checkpoint, on every rank: the others need no access to the runs' folder."""
     metadata = group.broadcast(None if start is None else start.metadata)
     if metadata is None:
         return None

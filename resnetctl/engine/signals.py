@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and Slurm's SIGUSR1: once asks the run to finish its step, save and stop; twice quits at once."""
+"""Ctrl-C, SIGTERM and Slurm's SIGUSR1: the first finishes the step, saves and stops; a second one quits at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StopRequest:
 
     signal: int | None = None
     begun: bool = False
-    """Whether there is something to finish and to save; before that the first signal ends all at once."""
+    """Whether there is something to finish and save; before that the first signal quits at once."""
 
 
 def exit_code(number: int) -> int:
@@ -29,13 +29,12 @@ def exit_code(number: int) -> int:
 def stop_on_signals(
     tell: Callable[[str], None], leave: Callable[[int], None], echo_seconds: float = 0.0
 ) -> Iterator[StopRequest]:
-    """While inside, the first SIGINT, SIGTERM or SIGUSR1 only notes itself; a second one calls `leave` with its number.
+    """While inside, the first SIGINT, SIGTERM or SIGUSR1 is only recorded; a second one calls `leave` with its number.
 
-    `leave` must end the process by itself: an exception would be lost where the second signal meets a destructor, or a
-    fork. Before the run has begun the first one raises KeyboardInterrupt. `tell` is called at once with what happens
-    now, from a thread of its own: the handler interrupts the main thread anywhere, also where it holds what printing
-    needs. Signals that follow within `echo_seconds` are taken for the same one: a process under a launcher gets it from
-    there too.
+    `leave` must end the process itself: an exception would be lost if the second signal arrives in a destructor or a
+    fork. Before the run has begun the first signal raises KeyboardInterrupt. `tell` is called at once, from a separate
+    thread, since the handler may interrupt the main thread while it holds locks that printing needs. Repeated signals
+    within `echo_seconds` count once: under a launcher a process also gets them from there.
     """
     request = StopRequest()
     noted = threading.Event()
@@ -69,4 +68,4 @@ def stop_on_signals(
         for number, handler in before.items():
             signal.signal(number, handler)
         noted.set()
-        teller.join(1)  # a terminal that takes no output must not hold up the end
+        teller.join(1)  # a blocked terminal must not delay the end

@@ -1,4 +1,4 @@
-"""The recipe for those who name none; torch is not needed to know it."""
+"""The default recipe for a data set, without importing torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from resnetctl.errors import printable
 from resnetctl.recipe import Override
 
 IMAGENET_SIZED = 100_000
-"""Train images from which on `fast` is the recipe where nothing else says which."""
+"""Train images from which `fast` is the default recipe."""
 
 
 FEW = 20_000
-"""Train images below which a start from scratch is worth a word."""
+"""Train images below which training from scratch deserves a remark."""
 
 
 def suitable_recipe(dataset: Dataset, overrides: Sequence[Override] = ()) -> tuple[str, str]:
-    """The recipe to train a data set with where none is named, and why.
+    """The recipe for a data set if none is named, and why.
 
-    Starting weights among `overrides` ask for `finetune`.
+    Starting weights among `overrides` select `finetune`.
     """
     if any(o.key == "model.weights" and o.value != "none" for o in overrides):
         return "finetune", "starting weights are given"

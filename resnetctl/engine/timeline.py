@@ -1,4 +1,4 @@
-"""What follows from the number of a step alone: its epoch, learning rate and resolution."""
+"""Everything that follows from a step's number alone: epoch, learning rate, resolution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Timeline:
 
     @property
     def steps(self) -> int:
-        """As `steps_planned`, or fewer where train.max_steps ends the run early."""
+        """As `steps_planned`, or fewer if train.max_steps ends the run early."""
         return min(self.steps_planned, self.recipe.train.max_steps or self.steps_planned)
 
     def epoch(self, step: int) -> float:
@@ -35,13 +35,13 @@ class Timeline:
         return step * self.recipe.train.global_batch / self.images
 
     def epochs_done(self, step: int) -> float:
-        """As `epoch`, but a whole number where the step before ended one: its batch may reach into the next."""
+        """As `epoch`, but a whole number if the step before ended one: its batch may reach into the next."""
         epoch = self.epoch(step)
         whole = self.recipe.train.epochs if step == self.steps_planned else math.floor(epoch)
         return whole if whole > math.floor(self.epoch(step - 1)) else epoch
 
     def epoch_of(self, step: int) -> tuple[int, int, int]:
-        """The epoch that the step before `step` belongs to, and the steps before and after it."""
+        """The epoch of the step before `step`, and the steps at which that epoch begins and ends."""
         batch = self.recipe.train.global_batch
         epoch = max(0, (step - 1) * batch // self.images)
         begin = epoch_end(epoch - 1, self.images, batch) if epoch else 0
@@ -53,7 +53,7 @@ class Timeline:
         return learning_rate(step, self.steps_planned, per_epoch, effective_lr(self.recipe), self.recipe.schedule)
 
     def ema_decay(self, step: int) -> float | None:
-        """The share that the moving average keeps in the update after `step`; None where there is no update then."""
+        """The share that the moving average retains in the update after `step`; None without an update."""
         ema, schedule = self.recipe.ema, self.recipe.schedule
         if not ema.every_steps:
             return None
@@ -64,7 +64,7 @@ class Timeline:
         return 0.0 if ema.in_warmup == "copy" and in_warmup else decay_of(ema, self.recipe.train)
 
     def is_frozen(self, step: int) -> bool:
-        """Whether only the last layer learns in `step`."""
+        """Whether only the last layer is trained in `step`."""
         t = self.recipe.train
         return t.freeze == "backbone" and (not t.freeze_epochs or self.epoch(step) < t.freeze_epochs)
 
@@ -79,7 +79,7 @@ class Timeline:
         return max(train_size(epoch, d, t) for epoch in range(begin, max(begin + 1, t.epochs)))
 
     def evaluates_after(self, steps: int) -> bool:
-        """Whether the run is evaluated once `steps` steps are done."""
+        """Whether the run is evaluated after `steps` steps."""
         if steps in (0, self.steps):
             return steps > 0
         batch, every = self.recipe.train.global_batch, self.recipe.train.eval_every_epochs

@@ -1,7 +1,7 @@
-"""A whole run: steps, evaluations and checkpoints in their order, told as events.
+"""A whole run: steps, evaluations and checkpoints in order, reported as events.
 
-Where a run stands is its step. Everything else (epoch, learning rate, resolution, the next samples) follows from it,
-so a resumed run goes on to the same bits as one that was never interrupted.
+A run's position is its step. Everything else (epoch, learning rate, resolution, the next samples) follows from it, so a
+resumed run ends with the same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from resnetctl.runs.tensorboard import EventFile, check_tensorboard
 
 _UNREADABLE_SHARE = 0.01  # of the data set: more is a broken data set, not a few broken files
 _FEW_UNREADABLE = 16
-_NAMED = 5  # unreadable images that are named one by one
+_NAMED = 5  # unreadable images reported individually
 
 
 def train(setup: RunSetup, stop: StopRequest) -> Iterator[Event]:
-    """Train to the end, or until `stop` asks; the last event is Finished. Renderers decide what is shown.
+    """Train to the end, or until `stop`; the last event is Finished. Renderers decide what is shown.
 
-    Raises ResnetctlError where the loss is not finite, memory or disk run out, or the data are beyond use; the
-    checkpoints committed before stay as they are.
+    Raises ResnetctlError if the loss is not finite, memory or disk run out, or the data are unusable; earlier
+    checkpoints are unaffected.
     """
     return _TrainLoop(setup, stop).run()
 
@@ -63,9 +63,9 @@ class _TrainLoop:
         self.meter = Meter()
         self.agreement = Agreement(self.group)
         self.stopping: int | None = None
-        """The signal that ends the run, once all ranks have agreed on it."""
+        """The signal that ends the run, once all ranks agree on it."""
         self.unreadable_now: list[int] = []
-        """Found on this rank since the ranks last told each other of such."""
+        """Found on this rank since the ranks last exchanged such findings."""
 
     def run(self) -> Iterator[Event]:
         try:
@@ -84,7 +84,7 @@ class _TrainLoop:
     # --- the beginning ------------------------------------------------------------------------------------------
 
     def _begin(self) -> Iterator[Event]:
-        """Take up a checkpoint, or starting weights; join the ranks; compile."""
+        """Load a checkpoint or starting weights, join the ranks, compile."""
         why_not = self._why_not_compile()
         self.compiled = why_not is None
         here = environment(
@@ -113,9 +113,9 @@ class _TrainLoop:
         yield self._started()
 
     def _rehearse(self) -> Iterator[Event]:
-        """Build what a step needs, and go through the largest one that is to come where that is not the first one.
+        """Build what a step needs, and try the largest step to come if it is not the first one.
 
-        So that memory which does not suffice for it, or a compiler that fails, is told now and not hours later.
+        So insufficient memory or a failing compiler shows now and not hours later.
         """
         step = self.state.step
         first, largest = self.timeline.size(step), self.timeline.largest_size(step)
@@ -123,13 +123,13 @@ class _TrainLoop:
         thaws = frozen and not self.timeline.is_frozen(self.timeline.steps - 1)
         if largest > first or thaws:
             yield Preparing(what=f"trying a step of {largest} px")
-        if thaws:  # what learns then takes more memory
+        if thaws:  # training everything takes more memory
             self._build(largest)
         self.trainer.freeze(frozen)
         self._build(largest if largest > first or self.group.size > 1 else None)
 
     def _build(self, size: int | None) -> None:
-        """Join the ranks' gradients and compile, for what learns now; and try a step of `size` pixels."""
+        """Join the ranks' gradients and compile, for the parameters trained now; and try a step of `size` pixels."""
         self.trainer.train_mode()
         self.trainer.spread()
         if self.compiled:
@@ -142,7 +142,7 @@ class _TrainLoop:
         return compile_or_why_not(t.compile, self.setup.device, sync_bn=t.sync_bn and self.group.size > 1)
 
     def _resume(self, here: dict[str, str | int]) -> Iterator[Event]:
-        """Take up the checkpoint, and warn where the bits of the result will depend on it."""
+        """Restore the checkpoint, and warn if the environment may change the bits of the result."""
         start, run = self.setup.start, self.setup.run
         assert start is not None
         self.trainer.restore(start.tensors)
@@ -173,7 +173,7 @@ class _TrainLoop:
                 yield from self.checkpoints.poll()
                 evaluates = self.validation.is_due()
                 if evaluates:
-                    # new loader processes are forked: not while the saver's thread may hold a lock
+                    # do not fork new loader processes while the saver's thread may hold a lock
                     yield from self._wait_for_save()
                     self.meter.pause()
                     yield from self.validation.measure()
@@ -188,7 +188,7 @@ class _TrainLoop:
             yield from self._wait_for_save()
             self.group.all_max([0])  # until the first rank has saved, nobody leaves
         except KeyboardInterrupt:
-            raise  # now, and not after the save that is under way
+            raise  # now, without waiting for the pending save
         except BaseException:
             self.group.leaving.set()
             if self.group.is_first:
@@ -196,10 +196,10 @@ class _TrainLoop:
             raise
 
     def _agree(self, evaluated: bool) -> Generator[Event, None, bool]:
-        """Let all ranks know of one's signal, of images it could not read, and whether to save now.
+        """Share signals, unreadable images and the decision to save among the ranks.
 
-        They learn a step later of what one alone knows, since no step is to wait for the slowest rank; but at once
-        where all know by themselves that something is up: a save has to hold all that was found before it.
+        Findings of a single rank arrive one step later, so that no step waits for the slowest rank; but immediately if
+        all ranks know that a save is due, since it must contain everything found before.
         """
         mine = [self.stop.signal or 0, self.group.is_first and self.checkpoints.are_due(), len(self.unreadable_now)]
         now = evaluated or self.state.step == self.timeline.steps or self.checkpoints.are_due_by_steps()
@@ -233,12 +233,12 @@ class _TrainLoop:
             yield from self._running_loss()
 
     def _freeze(self, step: int) -> None:
-        """Let learn what learns in `step`; the ranks' bookkeeping of gradients is made anew where that changes."""
+        """Freeze or unfreeze parameters as due in `step`, rebuilding the ranks' gradient buckets on a change."""
         if self.trainer.freeze(self.timeline.is_frozen(step)):
             self._build(self.timeline.largest_size(step) if self.group.size > 1 else None)
 
     def _samples(self) -> str:
-        """What this rank sees in this step, a line for each micro-batch."""
+        """This rank's samples in this step, one line per micro-batch."""
         lines = []
         for n in range(self.view.micro_batches):
             seen = self.batches.samples(self.state.step * self.view.micro_batches + n)
@@ -282,7 +282,7 @@ class _TrainLoop:
         return loss
 
     def _loss_so_far(self) -> float | None:
-        """This rank's mean loss since the last reading, where it costs nothing: on a CPU, and in the first step."""
+        """This rank's mean loss since the last reading, if free: on a CPU, and in the first step."""
         since = self.state.step - self.state.last_read
         is_free = self.setup.device.type == "cpu" or self.meter.total_steps + self.meter.steps == 1
         return float(self.trainer.loss_sum) / since if is_free else None
@@ -293,7 +293,7 @@ class _TrainLoop:
             kept = f"the checkpoint of step {newest[0].step} is kept" if newest else "no checkpoint was written yet"
             raise ResnetctlError(
                 f"the loss is {loss} at step {self.state.step}: the run has diverged ({kept})",
-                hint="a smaller --lr or a longer warm-up (--set schedule.warmup_epochs=…) is the usual cure",
+                hint="usual remedies: a smaller --lr or a longer warm-up (--set schedule.warmup_epochs=…)",
             )
 
     def _running_loss(self) -> Iterator[Event]:
@@ -318,7 +318,7 @@ class _TrainLoop:
                 hint="resnetctl verify lists them",
             )
 
-    # --- what is told -------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------
 
     def _started(self) -> Started:
         setup, t = self.setup, self.recipe.train

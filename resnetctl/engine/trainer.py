@@ -27,14 +27,14 @@ from resnetctl.recipe import Recipe
 
 
 class Trainer:
-    """Holds what a step changes, and nothing else: parameters, buffers, momenta, the loss scale, the loss sums."""
+    """Everything that a step changes: parameters, buffers, momenta, the loss scale, the loss sums."""
 
     def __init__(
         self, recipe: Recipe, classes: int, device: torch.device, precision: torch.dtype, group: Group = ALONE
     ) -> None:
         set_deterministic(recipe.train.deterministic)
         keep_freed_memory(device)
-        # the CPU generator uses the low 32 bits of a seed only
+        # the CPU generator uses only the low 32 bits of a seed
         torch.manual_seed(key(recipe.train.seed) & 0xFFFFFFFF)
         self.recipe, self.classes, self.device, self.precision, self.group = recipe, classes, device, precision, group
         layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
@@ -52,17 +52,17 @@ class Trainer:
         self.loss_sum = torch.zeros((), device=device)
         """Of the steps since the loss was last read."""
         self.running_loss = torch.zeros((), device=device)
-        """Of the steps since the running loss was last told."""
+        """Of the steps since the running loss was last reported."""
         self.grad_norm: torch.Tensor | None = None
-        """The length of the last step's gradient before it was cut, where the recipe cuts it."""
+        """Norm of the last step's gradient before clipping, if the recipe clips it."""
         self.is_compiled = False
         self._evaluated: list[Compiled] = []
-        """The model, and its average, compiled for evaluation."""
+        """The model and its average, compiled for evaluation."""
         self._frozen = False
         self._set_norm_mode()
 
     def step(self, number: int, batches: Iterator[Batch], micro_batches: int, lr: float) -> list[int]:
-        """Optimizer step `number` (from 0) over `micro_batches` batches; returns the samples that could not be read.
+        """Optimizer step `number` (from 0) over `micro_batches` batches; returns the unreadable samples.
 
         The loss stays on the device.
         """
@@ -88,7 +88,7 @@ class Trainer:
         return unreadable
 
     def _seed_device(self, number: int, part: int) -> None:
-        """Let what draws on the device depend on the step alone, so that a resumed run draws the same."""
+        """Seed the device's generator by the step alone, so that a resumed run draws the same numbers."""
         if self.recipe.model.drop_path:
             rank = self.group.rank
             torch.manual_seed(key(self.recipe.train.seed, DEVICE, number, part, rank) & 0xFFFFFFFF)
@@ -100,12 +100,12 @@ class Trainer:
             self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), longest)
 
     def update_average(self, decay: float) -> None:
-        """Let the moving average follow the model; `decay` 0 copies it."""
+        """Update the moving average; `decay` 0 copies the model."""
         if self.average is not None:
             self.average.update(self.model, decay)
 
     def freeze(self, frozen: bool) -> bool:
-        """Let only the last layer learn, or all; whether that is a change."""
+        """Train only the last layer, or everything; returns whether that is a change."""
         if frozen == self._frozen:
             return False
         self._frozen = frozen
@@ -115,23 +115,23 @@ class Trainer:
         return True
 
     def _set_norm_mode(self) -> None:
-        """Batch norm that is frozen uses its statistics, and leaves them as they are."""
+        """Frozen batch norm uses its statistics and keeps them unchanged."""
         if self._frozen or self.recipe.train.freeze_norm:
             for module in self.model.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
     def train_mode(self) -> None:
-        """As a step needs the model, after an evaluation or a change of what learns."""
+        """Set the model's mode for training, after an evaluation or a change of frozen parameters."""
         self.model.train()
         self._set_norm_mode()
 
     def _together(self, last: bool) -> AbstractContextManager[None]:
-        """Gradients are averaged over the ranks in the last micro-batch of a step only."""
+        """Average gradients over the ranks only in a step's last micro-batch."""
         return nullcontext() if last or self._parallel is None else self._parallel.no_sync()
 
     def spread(self) -> None:
-        """Train together with the other ranks from here on: with the first one's parameters and buffers.
+        """Train together with the other ranks from here on, from the first one's parameters and buffers.
 
         `rehearse` must follow.
         """
@@ -139,12 +139,12 @@ class Trainer:
             self._parallel = self.group.wrap_ddp(self._plain, self.device)
 
     def rehearse(self, micro_batch: int, size: int, passes: int = 1) -> None:
-        """Go through a step of `size` pixels but for the optimizer's part, and leave no trace of it in any tensor.
+        """Run a step of `size` pixels without the optimizer, leaving every tensor unchanged.
 
-        What a step needs is there then: too little memory, or a compiler that fails, shows now and not when a run comes
-        to that size; a second pass has the gradients of the first one in memory. And DistributedDataParallel orders its
-        gradient buckets by the first backward it sees, so that otherwise the first step after a start, or after a
-        resume, would sum in another order than that step does in the middle of a run, and its bits would differ.
+        Insufficient memory or a failing compiler then shows now, not when a run reaches that size; a second pass has
+        the first one's gradients in memory. DistributedDataParallel also orders its gradient buckets by the first
+        backward, so otherwise the first step after a start or resume would sum in a different order from the same step
+        in the middle of a run, and its bits would differ.
         """
         buffers = list(self.model.buffers())
         before = [b.clone() for b in buffers]
@@ -166,14 +166,14 @@ class Trainer:
         """The mean training loss of a batch, mixed as `mix` says, a scalar float32 on the device."""
         batch = self._on_device(batch)
         images, targets = batch.images, batch.labels
-        if len(batch.erased) or mix:  # what is only normalised is left to the compiled part
+        if len(batch.erased) or mix:  # plain normalisation is left to the compiled part
             images, targets = network_input(batch, self.normalise, self.classes, mix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             loss: torch.Tensor = (self._parallel or self._plain)(images, targets)
         return loss
 
     def _on_device(self, batch: Batch) -> Batch:
-        """The batch, its images still uint8; on CUDA copied beside what the device is still computing."""
+        """The batch, its images still uint8; on CUDA copied while the device computes."""
         if self._copies is None:
             return Batch(*(tensor.to(self.device) for tensor in batch))
         compute = torch.cuda.current_stream(self.device)
@@ -181,15 +181,15 @@ class Trainer:
             copied = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
         compute.wait_stream(self._copies)
         for tensor in copied:
-            tensor.record_stream(compute)  # else its memory could be given away while the step still reads it
+            tensor.record_stream(compute)  # else its memory could be reused while the step still reads it
         return copied
 
     def compile(self) -> None:
-        """Call the model compiled from here on: once for each resolution of the run, with fixed shapes."""
+        """Use a compiled model from here on, compiled for each resolution of the run, with fixed shapes."""
         graphs = len(sizes_of_run(self.recipe.data, self.recipe.train))
         if self.recipe.train.freeze != "nothing":
             graphs *= 2
-        config = torch._dynamo.config  # beyond its limit torch would go on without compiling, and say nothing
+        config = torch._dynamo.config  # beyond its limit torch silently continues without compiling
         config.recompile_limit = max(config.recompile_limit, graphs + 8)  # and those of evaluation
         self._plain.compile(dynamic=False)
         self.is_compiled = True
@@ -207,9 +207,9 @@ class Trainer:
         return loss
 
     def in_use(self, compiled_batch: int = 0) -> list[Model]:
-        """The model as evaluation takes it, and behind it the moving average of it where there is one.
+        """The model for evaluation, followed by its moving average if there is one.
 
-        Compiled where batches of `compiled_batch` images are to be evaluated, once for all calls.
+        Compiled, once for all calls, if `compiled_batch` (images per batch) is not 0.
         """
         networks = [self.model, *([self.average.network] if self.average else [])]
         if compiled_batch and not self._evaluated:
@@ -224,7 +224,7 @@ class Trainer:
         ]
 
     def share_buffers(self) -> None:
-        """Take the first rank's running means and variances, which are the ones that count (and are saved)."""
+        """Take the first rank's running means and variances, which are the ones used and saved."""
         self.group.broadcast_in_place(list(self.model.buffers()))
         if self.average is not None:
             self.group.broadcast_in_place(list(self.average.network.buffers()))
@@ -233,7 +233,7 @@ class Trainer:
         """Everything that the next step depends on, not copied: `model.*`, `ema.*`, `optimizer.*`, `progress.*`.
 
         `progress.*` are `[ranks] float32`, one sum for each rank, so every rank must call this. There is no random
-        state in it: nothing draws from a generator after the initial weights.
+        state: nothing draws from a persistent generator after the initial weights.
         """
         sums = [float(self.loss_sum), float(self.running_loss)]
         loss, running = zip(*self.group.all_gather(sums), strict=True)
@@ -241,7 +241,7 @@ class Trainer:
         return {**self._state(), **progress}
 
     def _state(self) -> dict[str, torch.Tensor]:
-        """The tensors themselves, but for the loss scaler's numbers."""
+        """The tensors themselves, without the loss scaler's numbers."""
         tensors = {f"model.{k}": t for k, t in self.model.state_dict().items()}
         if self.average is not None:
             tensors |= {f"ema.{k}": t for k, t in self.average.network.state_dict().items()}
@@ -253,7 +253,7 @@ class Trainer:
         return {k: t.detach() for k, t in tensors.items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put back what `tensors` gave. Raises CheckpointError where names or shapes are not this model's."""
+        """The inverse of `tensors`. Raises CheckpointError if names or shapes are not this model's."""
         own = self._state()
         expected = dict(own)
         for k in ("progress.loss_sum", "progress.running_loss"):
@@ -272,7 +272,7 @@ class Trainer:
             self.scaler.load_state_dict(state)
 
     def _own(self, sums: torch.Tensor) -> torch.Tensor:
-        """This rank's sum, or the mean of them all where there were more or fewer ranks."""
+        """This rank's sum, or the mean of all if the number of ranks differs."""
         return sums[self.group.rank] if len(sums) == self.group.size else sums.mean()
 
 
@@ -287,5 +287,5 @@ def _check_fit(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch
     if wrong:
         raise CheckpointError(
             f"the checkpoint does not fit this model: {len(wrong)} tensors differ, such as {printable(wrong[0])}",
-            hint="was it written with another model or number of classes? resnetctl recipe show tells",
+            hint="was it written with another model or number of classes? see resnetctl recipe show",
         )

@@ -1,4 +1,4 @@
-"""Evaluating a run while it trains: when, what is noted, and what is said of it."""
+"""Evaluation during training: when, and what is recorded and reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVAL_SPEEDUP = 3.0
 
 
 _COMPILE_FROM = 1_000_000
-"""Images that a run evaluates in all: so many save the half minute or so that compiling takes."""
+"""Images evaluated in a whole run from which compiling, which takes about half a minute, pays off."""
 
 
 class Validation:
@@ -35,15 +35,15 @@ class Validation:
         self.setup, self.recipe, self.timeline, self.state = setup, setup.recipe, timeline, state
         self.trainer, self.stop = trainer, stop
         self.seconds = 0.0
-        """Of the last evaluation."""
+        """Duration of the last evaluation."""
         self._losses = _Losses()
 
     def note_loss(self, loss: float, steps: int) -> None:
-        """Take down the mean training loss of the last `steps` steps, which was read."""
+        """Record the mean training loss of the last `steps` steps."""
         self._losses.read(loss * steps, steps)
 
     def is_due(self) -> bool:
-        """Whether the model as it stands is to be measured now."""
+        """Whether to evaluate the present model now."""
         return (
             self.setup.val is not None
             and not self.state.is_evaluated
@@ -51,7 +51,7 @@ class Validation:
         )
 
     def measure(self) -> Iterator[Event]:
-        """Measure the model, and its moving average where there is one; both are noted, and the last one counts."""
+        """Evaluate the model, and its moving average if there is one; both are recorded, and the last one counts."""
         assert self.setup.val is not None
         self.trainer.share_buffers()
         results: list[Result] = []
@@ -80,9 +80,9 @@ class Validation:
             yield from self._compare()
 
     def _compiled_batch(self) -> int:
-        """The size of the batches that the compiled model is to evaluate; 0 where compiling takes longer than it saves.
+        """Batch size for a compiled model; 0 if compiling takes longer than it saves.
 
-        It depends on the whole run, so that a resumed run evaluates as one that was never interrupted.
+        It depends on the whole run, so that a resumed run evaluates like one that was never interrupted.
         """
         assert self.setup.val is not None
         evaluations = self.recipe.train.epochs // self.recipe.train.eval_every_epochs
@@ -91,17 +91,17 @@ class Validation:
         return eval_batch(self.setup.device)
 
     def _compare(self) -> Iterator[Event]:
-        """Warn where the run has fallen far below what is published for its recipe."""
+        """Warn if the run is far below the published result of its recipe."""
         measured = [(e.epoch, e.top1) for e in self.state.history]
         curve = published_top1(self.recipe, len(self.setup.train.info.classes), self.timeline.images)
         published = falls_short(curve, self.recipe.train.epochs, measured)
         if published is not None and falls_short(curve, self.recipe.train.epochs, measured[:-1]) is None:
             best = max(top1 for _, top1 in measured)
             text = f"top-1 is {best:.1f} % so far; published for {self.recipe.name} at this epoch: {published:.1f} %"
-            yield Notice(text=f"{text}. Labels (resnetctl verify), rate and batch are what to look at", is_warning=True)
+            yield Notice(text=f"{text}. Check labels (resnetctl verify), learning rate and batch size", is_warning=True)
 
     def _evaluated(self, result: Result, raw_top1: float | None) -> Evaluated:
-        """Note what was measured; `raw_top1`: of the weights themselves, where `result` is that of their average."""
+        """Record a result; `raw_top1`: of the weights themselves, if `result` is that of their average."""
         step, epoch = self.state.step, self.timeline.epoch(self.state.step)
         loss = result.loss if math.isfinite(result.loss) and result.is_valid else None
         measured = Evaluation(
@@ -135,12 +135,12 @@ class Validation:
         )
 
     def _train_loss(self) -> float | None:
-        """The mean training loss of all ranks since the evaluation before; None where no step was done since."""
+        """The mean training loss of all ranks since the previous evaluation; None without a step since."""
         group, since = self.setup.group, self.state.step - self.state.last_read
         return self._losses.mean(float(group.all_sum(self.trainer.loss_sum)) / group.size, since)
 
     def seconds_left(self, images_per_second: float) -> float:
-        """What the evaluations that are left will take: by the last one, before that by the rate of training."""
+        """Time for the remaining evaluations: by the last one, or before that by the training rate."""
         if self.setup.val is None:
             return 0.0
         seconds = self.seconds or len(self.setup.val) / (EVAL_SPEEDUP * images_per_second)
@@ -154,10 +154,10 @@ class _Losses:
     """Sums of the training loss over the steps since the last evaluation."""
 
     sum: float = 0.0
-    """Of what was read since."""
+    """Of readings since then."""
     steps: int = 0
     told_sum: float = 0.0
-    """What the last evaluation told already of what is read after it."""
+    """The part of the next reading that the last evaluation has already reported."""
     told_steps: int = 0
 
     def read(self, loss_sum: float, steps: int) -> None:

@@ -178,7 +178,7 @@ def test_the_recipe_file_says_what_the_run_does_now(cli, place):
     assert "epochs = 3  # from --epochs" in recipe.read_text()
     recipe.write_text(recipe.read_text().replace("hflip = 0.5", "hflip = 0.1"))
     done = cli("train", "--resume", "first", cwd=place)
-    assert "recipe.toml was edited, which changes nothing" in done.stderr
+    assert "recipe.toml was edited, which has no effect" in done.stderr
     assert "--allow-changes --set data.hflip=0.1" in done.stderr
 
 

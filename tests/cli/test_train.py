@@ -234,7 +234,7 @@ def test_another_data_set_is_refused(whole, sample, cli, tmp_path):
     assert "not the data set that the run was started on" in done.stderr
     done = cli("eval", "whole", "--data", tmp_path / "data", "--runs", whole.parent)
     assert done.returncode == 3
-    assert "was trained on 10 classes, and this data set has 2" in done.stderr
+    assert "was trained on 10 classes, but this data set has 2" in done.stderr
 
 
 def png() -> bytes:

@@ -74,7 +74,7 @@ def test_train_and_eval_with_a_quarantine(cli, tmp_path: Path) -> None:
     assert cli("verify", "--workers", "0").returncode == 3
     resumed = cli("train", "--resume", "before", "--max-steps", "2", *common)
     assert resumed.returncode == 3
-    assert "verify has put 1 train image into quarantine since" in resumed.stderr
+    assert "verify has quarantined 1 train image since" in resumed.stderr
     assert "prepare --release-quarantined" in resumed.stderr
     assert cli("prepare", "--release-quarantined").returncode == 0
     resumed = cli("train", "--resume", "before", "--max-steps", "2", *common)

@@ -168,7 +168,7 @@ def test_some_of_the_models_classes_compete_among_themselves(tmp_path):
     # 301 and 280 are nearer to 300, 390 to 400
     assert val.guesses.labels[:, 0].tolist() == [0, 0, 1]
     assert counts(val) == ("val", 2, 3, 3)
-    assert told == ["reader knows 1,000 classes and the data set has 2 of them: only their outputs compete"]
+    assert told == ["reader knows 1,000 classes; the data set has 2 of them: only their outputs compete"]
 
 
 def test_real_labels_for_a_model_of_some_classes(tmp_path):
@@ -180,7 +180,7 @@ def test_real_labels_for_a_model_of_some_classes(tmp_path):
 
 def test_classes_that_the_model_does_not_know_are_refused(tmp_path):
     root = write_val(tmp_path, [(0, 1, 0), (1, 2, 1)], classes=("cat", "dog"))
-    with pytest.raises(DataError, match=r"trained on 3 classes, and this data set has 2 \(1 that .* such as dog\)"):
+    with pytest.raises(DataError, match=r"trained on 3 classes, but this data set has 2 \(1 that .* such as dog\)"):
         run(root, "val", model=reader(("ape", "bee", "cat")))
     with pytest.raises(DataError, match="another order"):
         run(root, "val", model=reader(("dog", "cat")))
@@ -190,7 +190,7 @@ def test_other_val_images_than_in_training_are_told(tmp_path):
     told = []
     root = write_val(tmp_path, VAL)
     run(root, "val", model=reader(WNIDS, val_fingerprint="0" * 64), told=told)
-    assert told == ["these are not the val images that reader was measured on while it trained"]
+    assert told == ["these are not the val images that reader was evaluated on in training"]
     run(root, "val", model=reader(WNIDS, val_fingerprint=Index(index_path(root, "val")).info.fingerprint), told=told)
     assert len(told) == 1
 

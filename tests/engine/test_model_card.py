@@ -52,7 +52,7 @@ def test_a_file_with_a_thousand_outputs_is_not_said_to_be_imagenets(measured):
     wnids = imagenet.wnids()
     card = model_card(replace(PLAIN, classes=wnids, class_names=wnids, measured=measured), None, "m")
     assert ("- imagenet-1k" in card) == (measured is not None)
-    assert ("were not measured" in card) == (measured is None)
+    assert ("were not evaluated" in card) == (measured is None)
 
 
 def test_names_are_text_and_no_markup():

@@ -72,7 +72,7 @@ def test_without_an_average_nothing_is_raw(tmp_path):
 
 def test_without_a_measurement_there_is_no_best(tmp_path):
     write_run(tmp_path, "first", CLASSES)
-    with pytest.raises(CheckpointError, match="was measured"):
+    with pytest.raises(CheckpointError, match="was evaluated"):
         find_model("first", asked(tmp_path, best=True))
 
 
@@ -128,13 +128,13 @@ def test_other_weights_have_the_classes_of_the_data_set(tmp_path):
     here = asked(tmp_path, arch="resnet18", classes=lambda: (CLASSES, ("Cat", "Dog", "Eel")), notice=told.append)
     model = find_model(str(tmp_path / "w.pth"), here)
     assert (model.classes, model.class_names) == (CLASSES, ("Cat", "Dog", "Eel"))
-    assert told == ["w.pth does not name its 3 classes: the data set's are taken"]
+    assert told == ["w.pth does not name its 3 classes: using the data set's"]
 
 
 @pytest.mark.parametrize("classes", [no_data_set, lambda: (("cat", "dog"), ("cat", "dog"))])
 def test_outputs_that_nobody_can_name_are_refused(classes, tmp_path):
     torch.save(network(3).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(DataError, match="3 outputs and does not say for which classes") as caught:
+    with pytest.raises(DataError, match="3 outputs and does not name their classes") as caught:
         find_model(str(tmp_path / "w.pth"), asked(tmp_path, arch="resnet18", classes=classes))
     assert "--data" in caught.value.hint
 
@@ -147,7 +147,7 @@ def test_another_network_than_the_files_is_refused(tmp_path):
 
 def test_a_file_without_a_last_layer_is_refused(tmp_path):
     torch.save({"w": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(ResnetctlError, match=r"no last layer fc\.weight"):
+    with pytest.raises(ResnetctlError, match=r"has no fc\.weight"):
         find_model(str(tmp_path / "w.pth"), asked(tmp_path))
 
 

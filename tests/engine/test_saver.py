@@ -96,7 +96,9 @@ def test_a_failure_comes_out_once_at_the_next_call_and_names_what_is_whole(run):
     save(run, 1)
     (run.checkpoints / "step-00000002.json").mkdir()  # the record cannot be written there
     saver.start(state(2), metadata(2), set())
-    with pytest.raises(ResnetctlError, match=r"cannot save a checkpoint .* \(the checkpoint of step 1 is whole\)") as e:
+    with pytest.raises(
+        ResnetctlError, match=r"cannot save a checkpoint .* \(the checkpoint of step 1 is intact\)"
+    ) as e:
         saver.wait()
     assert "--resume" in e.value.hint
     assert saver.wait() == []

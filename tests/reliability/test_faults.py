@@ -106,7 +106,7 @@ def test_25_a_full_disk_ends_the_run_and_the_earlier_checkpoint_is_whole(zygote,
     full = run(zygote, tmp_path, "--resume", limits={"RLIMIT_FSIZE": 50 << 20})
     assert full.returncode == 1
     assert "cannot save a checkpoint" in full.err
-    assert "the checkpoint of step 8 is whole" in full.err
+    assert "the checkpoint of step 8 is intact" in full.err
     assert "Traceback" not in full.err
     assert steps(tmp_path / "run")[-1] == 8
     assert not [p for p in (tmp_path / "run" / "checkpoints").iterdir() if "tmp" in p.name]
@@ -203,7 +203,7 @@ def test_32_another_data_set_is_refused(zygote, broken, tmp_path):
     prepare(root, root.parent / "tree")
     done = run(zygote, tmp_path, "--resume", "--data", root)
     assert done.returncode == 3
-    assert "this is not the data set that the run was started on: it has 69 train images, and had 70" in done.err
+    assert "this is not the data set that the run was started on: it has 69 train images instead of 70" in done.err
 
 
 @pytest.mark.parametrize(("flag", "value", "shown"), [
