@@ -1,4 +1,4 @@
-"""Kills a process at a moment: before its n-th file operation, of all or of one kind on one kind of file."""
+"""Kills or interrupts a process at a moment: before its n-th file operation of a kind on a kind of file."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ The pattern is of `OPERATION PATH`, as fnmatch has it.
 """
 
 
-def kill_before(moment: Moment) -> None:
-    """Have this process killed, as by `kill -9`, when that moment comes; there is no way back."""
+def kill_before(moment: Moment, number: int = signal.SIGKILL) -> None:
+    """Have this process killed, as by `kill -9`, or sent another signal when that moment comes; for good."""
     pattern, left = moment
 
     def see(operation: str, file: Any) -> None:
@@ -39,7 +39,7 @@ def kill_before(moment: Moment) -> None:
         if fnmatchcase(f"{operation} {_path(file)}", pattern):
             left -= 1
             if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in _AUDITED:

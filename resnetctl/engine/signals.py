@@ -11,6 +11,8 @@ from types import FrameType
 
 from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
+_REPEAT_SECONDS = 1.0
+
 
 class StopRequest:
     """Whether, and by which signal, the run was asked to stop."""
@@ -32,40 +34,49 @@ def stop_on_signals(
     """While inside, the first SIGINT, SIGTERM or SIGUSR1 is only recorded; a second one calls `leave` with its number.
 
     `leave` must end the process itself: an exception would be lost if the second signal arrives in a destructor or a
-    fork. Before the run has begun the first signal raises KeyboardInterrupt. `tell` is called at once, from a separate
-    thread, since the handler may interrupt the main thread while it holds locks that printing needs. Repeated signals
-    within `echo_seconds` count once: under a launcher a process also gets them from there.
+    fork. Before the run has begun the first signal raises KeyboardInterrupt, again every second until it gets through.
+    `tell` is called at once, from a separate thread, since the handler may interrupt the main thread while it holds
+    locks that printing needs. Repeated signals within `echo_seconds` count once: under a launcher a process also gets
+    them from there.
     """
     request = StopRequest()
-    noted = threading.Event()
+    noted, repeats, over = threading.Event(), threading.Event(), threading.Event()
     ends = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal ends
+        if repeats.is_set():
+            repeats.clear()
+            raise KeyboardInterrupt
         if request.signal is not None and time.monotonic() < ends:
             return
         if request.signal is not None:
             leave(request.signal)
             return
         request.signal, ends = number, time.monotonic() + echo_seconds
+        noted.set()
         if not request.begun:
             raise KeyboardInterrupt
-        noted.set()
 
     def wait_and_tell() -> None:
         noted.wait()
+        while not request.begun and not over.wait(_REPEAT_SECONDS):  # Python lost the exception, as in a destructor
+            repeats.set()
+            signal.pthread_kill(main, request.signal or signal.SIGINT)
         if request.begun and request.signal is not None:
             again = "Ctrl-C again" if request.signal == signal.SIGINT else "a second signal"
             name = "" if request.signal == signal.SIGINT else f"{signal.Signals(request.signal).name}: "
             tell(f"{name}finishing the step, then saving; {again} quits at once")
 
+    main = threading.get_ident()
     teller = threading.Thread(target=wait_and_tell, daemon=True, name="signals")
     teller.start()
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        over.set()
         noted.set()
         teller.join(1)  # a blocked terminal must not delay the end
+        for number, handler in before.items():
+            signal.signal(number, handler)

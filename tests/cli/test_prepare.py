@@ -1,14 +1,16 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from resnetctl.cli.app import run
 from resnetctl.data import imagenet
 from tests.fixtures.imagenet_archives import DEVKIT, TRAIN, VAL, jpeg, official
+from tests.moments import kill_before
+from tests.process import call
 
 WNIDS = imagenet.wnids()[::250]
 
@@ -93,20 +95,18 @@ def test_mistakes(cli, args: tuple[str, ...], code: int, text: str) -> None:
     assert "hint:" in done.stderr
 
 
+def prepare_and_interrupt(*args: str) -> None:
+    """Prepare; Ctrl-C comes when the index is about to get its name."""
+    kill_before(("rename *train.index.safetensors", 1), signal.SIGINT)
+    sys.exit(run(["prepare", *args]))
+
+
 def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
-    tree = tmp_path / "tree" / "train" / "cat"
-    tree.mkdir(parents=True)
-    (tree / "image.jpg").write_bytes(jpeg(1))
-    for n in range(80_000):  # enough for many seconds of work
-        (tree / f"{n}.jpg").symlink_to("image.jpg")
-    command = [sys.executable, "-m", "resnetctl", "prepare", str(tmp_path / "tree"), "--data", str(tmp_path / "data")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "data" / ".lock").exists():
-        assert running.poll() is None
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert "Traceback" not in err
+    (tmp_path / "tree" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "tree" / "train" / "cat" / "image.jpg").write_bytes(jpeg(1))
+    done = call(prepare_and_interrupt, tmp_path / "tree", "--data", tmp_path / "data")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
     assert [p.name for p in (tmp_path / "data").iterdir()] == [".lock"]
 
 

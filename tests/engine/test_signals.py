@@ -1,5 +1,6 @@
 """The first signal asks, the second quits, and afterwards all is as before."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -65,6 +66,17 @@ def stop_twice() -> None:
 def test_a_second_signal_is_never_lost():
     """Python ignores an exception in a destructor, as in what it calls around a fork."""
     assert call(stop_twice).returncode == signal.SIGINT
+
+
+def stop_at_the_start() -> None:
+    with contextlib.suppress(KeyboardInterrupt), stop_on_signals(lambda text: None, os._exit):
+        Unlucky()
+        time.sleep(600)
+        os._exit(1)
+
+
+def test_before_the_run_has_begun_a_signal_is_never_lost():
+    assert call(stop_at_the_start).returncode == 0
 
 
 def test_what_happens_is_told_at_once_while_the_step_goes_on():
