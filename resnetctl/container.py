@@ -1,4 +1,4 @@
-"""Whether this process runs in a container, where folders are there only if they were handed in."""
+"""Detects containers, which have only the folders mounted into them."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ def in_container() -> bool:
 
 
 def owner_hint(error: OSError) -> str | None:
-    """How to mend `error` where a folder handed to a container belongs to somebody else; None for another error."""
+    """The hint for `error` if a folder mounted into a container has another owner; None for other errors."""
     if not isinstance(error, PermissionError) or not in_container():
         return None
     return (
-        "make the folders before Docker does (mkdir -p data runs), and run the container as their owner: "
+        "create the folders before Docker does (mkdir -p data runs), and run the container as their owner: "
         'docker run --user "$(id -u):$(id -g)" …'
     )

@@ -1,4 +1,4 @@
-"""What a preset's authors measured, epoch by epoch where they say it, and whether a run falls far short of it."""
+"""A preset's published results, per epoch if known, and whether a run falls far short of them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _MARGIN, _EARLY_MARGIN = 2.0, 8.0
 
 
 def published_top1(recipe: Recipe, classes: int, train_images: int) -> tuple[float, ...]:
-    """Published top-1, in percent, after each epoch of a run like this one, or after the last alone.
+    """Published top-1, in percent, after each epoch of a run like this one, or only after the last.
 
-    Empty where nothing is published: for other data than ImageNet's, other values than the preset's, or other epochs.
+    Empty if nothing is published: for data other than ImageNet's, values other than the preset's, or other epochs.
     """
     if classes != IMAGENET_CLASSES or train_images < _IMAGENET_IMAGES or recipe.name not in recipe_names():
         return ()
@@ -51,10 +51,10 @@ def _curves(name: str) -> dict[str, tuple[float, ...]]:
 
 
 def falls_short(curve: Sequence[float], epochs: int, measured: Sequence[tuple[float, float]]) -> float | None:
-    """The published best so far, where the best of a run is far below it; else None.
+    """The published best so far, if the best of a run is far below it; else None.
 
-    `curve`: as `published_top1` gives it, for a run of `epochs`. `measured`: (epochs done, top-1 in percent) of the
-    run, in order. Both curves dip now and then, so the best so far are compared.
+    `curve`: from `published_top1`, for a run of `epochs`. `measured`: (epochs done, top-1 in percent) of the run, in
+    order. Both curves dip occasionally, so the best values so far are compared.
     """
     if not measured or not curve:
         return None

@@ -1,4 +1,4 @@
-"""A recipe as a file for people: every value with what it means above it."""
+"""A recipe as a file to edit: every value with its meaning above it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH = 100
 
 @cache
 def meanings() -> dict[str, str]:
-    """What each `section.key` means: the text below its declaration."""
+    """The meaning of each `section.key`, from the text below its declaration."""
     names = {kind.__name__: section for section, kind in SECTIONS.items()}
     found = {}
     for node in ast.parse(inspect.getsource(recipe_fields)).body:
@@ -31,7 +31,7 @@ def meanings() -> dict[str, str]:
 
 
 def recipe_to_file(recipe: Recipe) -> str:
-    """The whole recipe as a TOML file to edit: not the published result, which is that of its values unchanged."""
+    """The whole recipe as a TOML file to edit, without the published result, which holds only for its own values."""
     lines = [f"{name} = {toml_value(getattr(recipe, name))}" for name in ("name", "summary", "source")]
     lines += ["notes = [", *(f"    {toml_value(note)}," for note in recipe.notes), "]"]
     section = ""

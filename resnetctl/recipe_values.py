@@ -1,4 +1,4 @@
-"""What a recipe's values may be: a key's bounds, its type, how it is written as TOML; and what is wrong with one."""
+"""Values of a recipe: bounds, types, TOML form, and error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnetctl.typed_json import decode, kind_name
 
 
 class RecipeError(UsageError):
-    """A recipe that cannot be; `problems` holds (key, what is wrong) for each value, all of them at once."""
+    """An invalid recipe; `problems` lists (key, what is wrong) for all values."""
 
     def __init__(self, problems: list[tuple[str, str]], *, hint: str | None = None) -> None:
         lines = [f"{key}: {text}" for key, text in problems]
@@ -28,12 +28,12 @@ class RecipeError(UsageError):
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a test of a value of the right type."""
+    """A constraint on values of the right type, as text and as a predicate."""
 
     allowed: str
     holds: Callable[[Any], bool]
     words: tuple[str, ...] = ()
-    """All that is allowed, where that is a few words."""
+    """The allowed words, if it is a choice of words."""
 
 
 def between(low: float, high: float) -> Rule:
@@ -77,9 +77,9 @@ not_empty = Rule("text that is not empty", bool)
 
 
 def key(default: Any = MISSING, rule: Rule | None = None, *, resume: Literal["same", "free"] = "same") -> Any:
-    """A recipe's key: its default (none: it must be given), its bounds, and whether a resumed run may change it.
+    """A recipe's key: its default (none: required), its bounds, and whether a resumed run may change it.
 
-    "free" is for what changes no result, or only when the run stops or is looked at.
+    "free" is for keys that change no result, or only when the run stops or is evaluated.
     """
     return field(default=default, metadata={"rule": rule, "resume": resume})
 
@@ -88,7 +88,7 @@ class Section:
     """A table of a recipe: a frozen dataclass of keys, checked when it is made. `TrainRecipe` is the table `train`."""
 
     def __post_init__(self) -> None:
-        """Brings each value to its key's type; raises RecipeError with all that are wrong."""
+        """Converts each value to its key's type; raises RecipeError with all problems."""
         section: Any = type(self)
         problems = [problem for f in fields(section) if (problem := self._settle(f.name, f.metadata["rule"]))]
         problems = problems or self._conflicts()
@@ -97,7 +97,7 @@ class Section:
             raise RecipeError([(f"{table}.{name}", text) for name, text in problems])
 
     def _conflicts(self) -> list[tuple[str, str]]:
-        """(key, what is wrong) for values that are allowed each, but not together."""
+        """(key, what is wrong) for values that are individually valid, but not together."""
         return []
 
     def _settle(self, name: str, rule: Rule | None) -> tuple[str, str] | None:
@@ -124,7 +124,7 @@ def kinds(section_class: type) -> dict[str, Any]:
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """`value` as a field of type `kind` holds it; ValueError if it is something else."""
+    """`value` converted to type `kind`; ValueError if it does not fit."""
     value = decode(kind, value, "")
     if not all(_storable(text) for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
         raise ValueError("not every file could hold it")
@@ -132,7 +132,7 @@ def converted(value: Any, kind: Any) -> Any:
 
 
 def _storable(text: str) -> bool:
-    """Whether `text` can be written as UTF-8 and is of a sane length."""
+    """Whether `text` is valid UTF-8 of a reasonable length."""
     return len(text) <= 10_000 and not re.search("[\ud800-\udfff\0]", text)
 
 

@@ -1,8 +1,8 @@
-"""JSON that is read back, checked against type hints before it is believed; and the same values as JSON again.
+"""Decodes JSON, validated against type hints, and encodes the same values.
 
 A type is bool, int (64 bits), float (finite; whole numbers too), str, None in a union, `tuple[X, ...]` or one of fixed
-length, `dict[str, X]`, or a dataclass of such fields. A field with a default may be missing; one that no field knows is
-refused. `field(metadata={"json": NAME})` is another name in JSON; NAME None: it is not in JSON at all.
+length, `dict[str, X]`, or a dataclass of such fields. A field with a default may be missing; unknown names are
+refused. `field(metadata={"json": NAME})` sets a different name in JSON; NAME None: not in JSON.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from resnetctl.errors import printable
 
 _MOST_CHARACTERS = 1 << 16  # of one text
 _MOST_ITEMS = 1 << 24  # of one list or table
-_EXACT = (bool, int, str, NoneType)  # what is of one of these types, or is not
-_MOST_WHOLE_FLOAT = 1 << 53  # from here on not every whole number is a float
+_EXACT = (bool, int, str, NoneType)  # types that need no conversion
+_MOST_WHOLE_FLOAT = 1 << 53  # beyond this, not every whole number is a float
 
 T = TypeVar("T")
 
 
 def decode(kind: type[T], value: object, what: str, **given: object) -> T:
-    """`value`, as `json.loads` gave it, as a `kind`; `given` are fields of it that are not in JSON.
+    """`value`, from `json.loads`, as a `kind`; `given` are its fields that are not in JSON.
 
-    Raises ValueError, which begins with where in `what` it does not fit: `history[3].top1: true is not a number`.
+    Raises ValueError that begins with the place in `what`: `history[3].top1: true is not a number`.
     """
     result: T = _dataclass(kind, value, what, given) if is_dataclass(kind) else _decode(kind, value, what)
     return result
 
 
 def decode_text(kind: type[T], text: bytes | str, what: str, **given: object) -> T:
-    """`decode` of a JSON document; raises ValueError if it is none."""
+    """`decode` of a JSON document; raises ValueError if it is not JSON."""
     return decode(kind, parse(text, what), what, **given)
 
 
 def parse(text: bytes | str, what: str) -> Any:
-    """`json.loads`, with ValueError for all that it raises."""
+    """`json.loads`, with ValueError for everything it raises."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -47,7 +47,7 @@ def parse(text: bytes | str, what: str) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """`value`, of the types above, as `json.dumps` takes it. Raises ValueError at a number that JSON has not."""
+    """`value`, of the types above, for `json.dumps`. Raises ValueError for numbers that JSON lacks."""
     if is_dataclass(value):
         named = ((_name(f), getattr(value, f.name)) for f in fields(value))
         return {name: encode(entry) for name, entry in named if name is not None}
@@ -73,7 +73,7 @@ def kind_name(kind: Any) -> str:
 
 
 def shown(value: object) -> str:
-    """`value` for a message: as JSON where it is short, else what it is."""
+    """`value` for a message: as JSON if it is short, else its kind."""
     if isinstance(value, dict | list | tuple):
         return "a table" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and value.bit_length() > 64:

@@ -1,10 +1,10 @@
-"""Bytes and seconds as people write them."""
+"""Formats bytes and seconds for people."""
 
 import math
 
 
 def duration(seconds: float) -> str:
-    """`seconds` as people write it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`; `-` if not known."""
+    """`seconds` for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`; `-` if unknown."""
     if not math.isfinite(seconds):
         return "-"
     if seconds < 9.95:

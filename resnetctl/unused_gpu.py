@@ -13,10 +13,10 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 
 def unused_gpu(torch_cuda: str | None, *, pci: Path = _PCI, dev: Path = _DEV, driver: Path = _DRIVER) -> str | None:
-    """One sentence for a machine with an NVIDIA GPU of which torch sees none; None if there is no such GPU.
+    """One sentence for a machine with an NVIDIA GPU that torch does not see; None if there is no such GPU.
 
-    `torch_cuda` is the CUDA version that torch is built for. The PCI bus shows a GPU in a container, too, and without
-    a driver.
+    `torch_cuda` is the CUDA version that torch is built for. The PCI bus shows a GPU even in a container or
+    without a driver.
     """
     if not any(_is_gpu(device) for device in pci.glob("*")):
         return None

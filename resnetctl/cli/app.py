@@ -1,4 +1,4 @@
-"""The program: its commands, the options that all of them take, and the one `except` at the edge."""
+"""The program: its commands, their common options, and the top-level `except`."""
 
 import os
 import sys
@@ -50,14 +50,14 @@ def _root(
 
 
 def build() -> Any:
-    """The whole command tree as click sees it."""
+    """The whole command tree for click."""
     command = typer.main.get_command(app)
     help.finish(command)
     return command
 
 
 def run(args: list[str]) -> int:
-    """Run one command line and return the exit code; bugs of ours leave as the exceptions they are."""
+    """Run one command line and return the exit code; bugs of ours propagate as exceptions."""
     console.configure(json="--json" in args)
     try:
         return _invoke(args)
@@ -68,7 +68,7 @@ def run(args: list[str]) -> int:
 
 
 def _invoke(args: list[str]) -> int:
-    """The exit code of a command line. Raises ResnetctlError for a wrong one."""
+    """The exit code of a command line. Raises ResnetctlError for an invalid one."""
     try:
         command = build()
         if completion.VARIABLE in os.environ:
@@ -88,16 +88,16 @@ def _invoke(args: list[str]) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open what was closed of stdin, stdout and stderr (`>&-`), or the next file to be opened would take its place.
+    """Reopen closed stdin, stdout and stderr (`>&-`), or the next opened file would take their place.
 
-    Writing to a closed stdout stays an error, EBADF; a closed stderr has nobody to tell.
+    Writing to a closed stdout remains an error, EBADF; a closed stderr discards everything.
     """
     modes = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
     for number, mode in modes.items():
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest number that is free
+            os.open(os.devnull, mode)  # takes the lowest free number
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class What(StrEnum):
-    """The part that is measured."""
+    """The part to measure."""
 
     LOADER = "loader"
     MODEL = "model"
@@ -95,7 +95,7 @@ def _measure(
 
 
 def chosen_recipe(data: Path, recipe: str | None, overrides: "list[Override]") -> "tuple[Dataset, Recipe]":
-    """The data set, and the recipe that `train` would take for it with the same options, which is told."""
+    """The data set, and the recipe that `train` would use for it with the same options, with a notice."""
     from resnetctl.data.dataset import load_dataset
 
     dataset = load_dataset(data)
@@ -106,7 +106,7 @@ def chosen_recipe(data: Path, recipe: str | None, overrides: "list[Override]") -
 
 
 def spread(rate: "Rate") -> str:
-    """The slowest and the fastest window."""
+    """The slowest and fastest window."""
     return f"{rate.low:,.0f} to {rate.high:,.0f}"
 
 

@@ -1,4 +1,4 @@
-"""`resnetctl checkpoint`: what a run has saved, and whether it is whole."""
+"""`resnetctl checkpoint`: a run's checkpoints, and whether they are intact."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,7 @@ Which = Annotated[
 
 @app.command("list")
 def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """List the checkpoints of a run, the newest first; the contents are not read (see verify).
+    """List the checkpoints of a run, newest first; the contents are not read (see verify).
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as
 
 @app.command("verify")
 def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Read every byte of a run's checkpoints, and compare it with what was committed.
+    """Read every byte of a run's checkpoints and compare it with the commit records.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
         console.show_error(
             CheckpointError(
                 f"{len(damaged)} of {len(found)} checkpoints cannot be used",
-                hint="train --resume and eval take the newest one that is whole",
+                hint="train --resume and eval use the newest intact one",
             )
         )
         raise typer.Exit(EXIT_FAILURE)
@@ -63,7 +63,7 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
 
 @app.command("show")
 def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show what one checkpoint holds: the newest of a run, or a file.
+    """Show the contents of one checkpoint: the newest of a run, or a file.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
-"""The commands: under which heading each is listed, its first sentence, and where it lives.
+"""The commands: heading, summary and module of each.
 
-The module of a command is imported when the command is asked for, so that neither `--help` nor TAB pays for the others.
+A command's module is imported on demand, so that neither `--help` nor TAB pays for the others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +14,11 @@ from resnetctl.cli import help
 
 
 class Listed(NamedTuple):
-    """What is known of a command before it is imported."""
+    """A command before it is imported."""
 
     heading: str
     summary: str
-    """The first sentence of its help."""
+    """The first sentence of its help text."""
     target: str
     """`module:function`, or `module:app` of a group of commands."""
 
@@ -67,11 +67,11 @@ COMMANDS = {
         "This machine", "Print the script that makes TAB complete commands, options and values", "completion:completion"
     ),
 }
-"""In the order in which they are listed."""
+"""In display order."""
 
 
 class LazyCommands(Mapping[str, Any]):
-    """Name to command as click sees it, each built when it is first asked for."""
+    """Name to click command, each built on first use."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -112,6 +112,6 @@ class Program(help.Group):
         self.commands = LazyCommands()  # type: ignore[assignment]
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """From the table: nothing is imported."""
+        """From the table, importing nothing."""
         for name, listed in COMMANDS.items():
             yield listed.heading, name, listed.summary

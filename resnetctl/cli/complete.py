@@ -1,4 +1,4 @@
-"""What TAB offers as values. None of these may import torch: a TAB has 100 ms."""
+"""Values offered at a TAB. None of these may import torch: a TAB has 100 ms."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def _summary(recipe: Path) -> str:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> Items:
-    """Names of run folders under `--runs`, the newest first, after `latest`; and their checkpoint files.
+    """`latest` and the names of run folders under `--runs`, newest first; and their checkpoint files.
 
     Before a letter is typed, only the newest run's files.
     """
@@ -49,14 +49,14 @@ def runs(ctx: typer.Context, incomplete: str) -> Items:
 
 
 def _checkpoints(run: Path) -> list[str]:
-    """The paths of a run's checkpoints, the newest first."""
+    """The paths of a run's checkpoints, newest first."""
     return sorted(map(str, (run / "checkpoints").glob("step-*.safetensors")), reverse=True)
 
 
 def devices(incomplete: str) -> Items:
-    """Kinds of devices, and the NVIDIA ones that the kernel shows."""
+    """Kinds of devices, and the NVIDIA devices that the kernel lists."""
     items = [
-        ("auto", "what torch offers"),
+        ("auto", "the best that torch finds"),
         ("cpu", ""),
         ("cuda", "NVIDIA, or AMD with ROCm"),
         ("mps", "Apple"),
@@ -74,22 +74,22 @@ def architectures(incomplete: str) -> Items:
 
 
 def weights(incomplete: str) -> Items:
-    """Weights that have names; files are the shell's to complete."""
+    """Named weights; the shell completes files."""
     items = [
         ("imagenet1k-v1", "torchvision's first"),
         ("imagenet1k-v2", "torchvision's better ones"),
-        ("hf:timm/", "of the Hugging Face Hub"),
+        ("hf:timm/", "on the Hugging Face Hub"),
     ]
     return _starting(incomplete, items)
 
 
 def shells(incomplete: str) -> Items:
-    """Shells that `resnetctl completion` writes for."""
+    """Shells that `resnetctl completion` supports."""
     return _starting(incomplete, [(shell, "") for shell in SHELLS])
 
 
 def settings(incomplete: str) -> Items:
-    """Keys of `--set`, each with its `=`; after it the values, where they are a few words."""
+    """Keys of `--set`, each with its `=`; after it the values, if they are a few words."""
     from resnetctl.recipe import choices, keys
 
     key, equals, _ = incomplete.partition("=")
@@ -99,7 +99,7 @@ def settings(incomplete: str) -> Items:
 
 
 def suites(incomplete: str) -> Items:
-    """What an evaluation measures on, each but val with its `=`."""
+    """Evaluation suites, each but val with its `=`."""
     from resnetctl.suites import SUITES
 
     return _starting(incomplete, [(name if name == "val" else f"{name}=", text) for name, text in SUITES.items()])

@@ -1,13 +1,13 @@
 """`resnetctl completion SHELL`, and the answer to a TAB.
 
-The scripts hold no list of commands: they ask the program itself at every TAB. The protocol is ours, since typer's
-cannot say "files go here", takes `--recipe=na` apart wrongly in some shells and passes help texts through `eval`:
+The scripts contain no list of commands: they ask the program at every TAB. The protocol is our own, since typer's
+cannot say "complete files here", splits `--recipe=na` wrongly in some shells and passes help texts through `eval`:
 
-- asked: `_RESNETCTL_COMPLETE` is the shell; `_RESNETCTL_WORDS` the finished words, one a line, with the program's
+- request: `_RESNETCTL_COMPLETE` is the shell; `_RESNETCTL_WORDS` the finished words, one per line, with the program's
   name first, and `_RESNETCTL_WORD` the word at the cursor. bash sends its unsplit line in `_RESNETCTL_LINE` instead,
   since it splits words at `=` and `:`, and the characters it splits at in `_RESNETCTL_BREAKS`;
-- answered: one line for each offer, `kind TAB value TAB help`. Kind `plain` is a value; `file` and `dir` have none:
-  the shell offers its own files or folders.
+- response: one line per offer, `kind TAB value TAB help`. Kind `plain` is a value; `file` and `dir` have none: the
+  shell offers its own files or folders.
 """
 
 import os
@@ -46,7 +46,7 @@ _resnetctl() {
 complete -F _resnetctl resnetctl
 """
 
-# An autoloaded file is the body of the function: it has to complete at its first call, and only to define when sourced.
+# An autoloaded file is the function's body: it must complete at its first call, but only define it when sourced.
 _ZSH = r"""#compdef resnetctl
 # zsh completion for resnetctl
 _resnetctl() {
@@ -170,9 +170,9 @@ def completion(
 
 
 def respond(command: Any, shell: str) -> int:
-    """Write the offers for what stands in the environment; `command` is the root of the tree."""
+    """Write the offers for the request in the environment; `command` is the root of the tree."""
     if shell == "bash":
-        # the mark keeps an empty last word, and one after a space inside quotes
+        # the mark preserves an empty last word, and one after a space inside quotes
         *words, word = split_words(os.environ.get("_RESNETCTL_LINE", "") + "\x01")
         word = word.rstrip("\x01")
     else:
@@ -192,13 +192,13 @@ def respond(command: Any, shell: str) -> int:
 
 
 def _unreplaced(word: str) -> int:
-    """How many characters at the front of `word` bash takes for other words, and so leaves as they are."""
+    """The number of leading characters of `word` that bash counts as other words, and so leaves unchanged."""
     breaks = set(os.environ.get("_RESNETCTL_BREAKS", "")) & set("=:")
     return max((word.rfind(c) + 1 for c in breaks), default=0)
 
 
 def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]]:
-    """`(kind, value, help)` of everything that may stand where `word` is begun."""
+    """`(kind, value, help)` of everything that may complete `word`."""
     found = completion_of(root, words, word)
     if found is None:
         return []
@@ -212,10 +212,10 @@ def _offers(root: Any, words: list[str], word: str) -> list[tuple[str, str, str]
     items = target.shell_complete(ctx, begun)
     is_weights = getattr(target, "name", None) == "weights"
     if not items and not is_command and not is_weights and (begun.startswith((".", "~")) or "/" in begun):
-        return [("file", "", "")]  # runs and recipes may be given as files too
+        return [("file", "", "")]  # runs and recipes can be files too
     if not items and not begun and is_command:
         items = target.shell_complete(ctx, "-")
     offers = [("plain", i.value, help.first_sentence(i.help or "")) for i in items]
-    if is_weights and not begun.startswith("hf:"):  # a file as well as a name
+    if is_weights and not begun.startswith("hf:"):  # a file or a name
         offers.append(("file", "", ""))
     return offers

@@ -1,6 +1,6 @@
-"""The one place that prints: results to stdout, everything else to stderr.
+"""All printing: results to stdout, everything else to stderr.
 
-Text is never read as Rich markup, since file, class and run names come from outside.
+Text is never interpreted as Rich markup, since it may contain names of files, classes and runs.
 """
 
 import functools
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JSON_VERSION = 1
-"""Of the documents that `--json` prints: a field is added without a new version, and neither renamed nor removed."""
+"""Version of `--json` documents: fields may be added without a new version, but not renamed or removed."""
 
 _quiet = False
 _verbose = False
 _json = False
 
 _live: Live | None = None
-"""The line that is being drawn now."""
+"""The line currently drawn."""
 
 
 def configure(quiet: bool | None = None, verbose: bool | None = None, json: bool | None = None) -> None:
-    """Set what `-q`, `-v` and `--json` say; None leaves a setting as it is."""
+    """Apply `-q`, `-v` and `--json`; None leaves a setting unchanged."""
     global _quiet, _verbose, _json
     _quiet = _quiet if quiet is None else quiet
     _verbose = _verbose if verbose is None else verbose
@@ -46,7 +46,7 @@ def is_quiet() -> bool:
 
 
 def is_verbose() -> bool:
-    """Whether `-v` asks for details."""
+    """Whether `-v` enables details."""
     return _verbose
 
 
@@ -58,7 +58,7 @@ def _console(stderr: bool) -> "Console":
 
 
 def out() -> "Console":
-    """The console of stdout, for results alone."""
+    """The console of stdout, for results only."""
     return _console(False)
 
 
@@ -68,13 +68,13 @@ def err() -> "Console":
 
 
 def is_live(console: "Console") -> bool:
-    """Whether a line can be drawn again and again on `console`."""
+    """Whether a line can be redrawn on `console`."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 @contextmanager
 def live_line(console: "Console") -> Iterator[Live]:
-    """Yield the line that shows how far the work is; what this module says meanwhile stands above it."""
+    """Yield a progress line; other output of this module appears above it."""
     global _live
     line = Live(console.file, lambda: console.width)
     before, _live = _live, line
@@ -86,39 +86,39 @@ def live_line(console: "Console") -> Iterator[Live]:
 
 
 def end_progress() -> None:
-    """Take the line away for good: the command ends."""
+    """Remove the progress line for good: the command ends."""
     if _live is not None:
         _live.close()
 
 
 def say(text: str, style: str | None = None, *, to: "Console | None" = None) -> None:
-    """Write `text` on stderr, or another console, above the line that shows progress."""
+    """Write `text` on stderr, or another console, above the progress line."""
     with _live.paused() if _live else nullcontext():
         (to or err()).print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def notice(text: str) -> None:
-    """Say `text` on stderr unless `-q` was given."""
+    """Write `text` to stderr unless `-q` was given."""
     if not _quiet:
         say(text)
 
 
 def verbose(text: str) -> None:
-    """Say `text` on stderr where `-v` was given."""
+    """Write `text` to stderr if `-v` was given."""
     if _verbose:
         say(text, "dim")
 
 
 def warn(text: str) -> None:
-    """Say `warning: text` on stderr, whatever `-q` says."""
+    """Write `warning: text` to stderr, even with `-q`."""
     _labelled("warning", "bold yellow", text)
 
 
 def show_error(error: ResnetctlError) -> None:
     """Print `error: …` and, after an empty line, `hint: …` on stderr; an interruption by its name alone.
 
-    The line that shows progress ends. With `--json` the error is a document on stdout too, unless the command has
-    printed one already.
+    The progress line ends. With `--json` the error is also a document on stdout, unless the command has already printed
+    one.
     """
     end_progress()
     if isinstance(error, Interrupted):
@@ -172,8 +172,8 @@ def table(
 ) -> None:
     """Print a table on stdout: drawn on a terminal, aligned plain text with two spaces between columns elsewhere.
 
-    A column whose cells are all numbers is aligned to the right. Columns that all have empty names get no head.
-    Where a terminal is too narrow, the `spare` columns are left out, in their order, until the rest fits.
+    Columns of numbers are right-aligned. Columns whose names are all empty get no header. On a narrow terminal,
+    `spare` columns are dropped, in order, until the rest fits.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
@@ -192,12 +192,12 @@ def table(
         out().print("  ".join(padded).rstrip())
 
 
-_PROSE = 30  # a column with a longer cell than this is text, whose lines may be broken there
+_PROSE = 30  # a column with a cell longer than this is text, which may be wrapped
 _GAP = 2
 
 
 def _columns_that_fit(columns: Sequence[str], cells: list[list[str]], spare: Sequence[str]) -> list[int]:
-    """The places of the columns that stay; what is left out is told on stderr."""
+    """The indices of the columns kept; dropped ones are mentioned on stderr."""
     kept = list(range(len(columns)))
     least = _least_widths(columns, cells)
     for name in spare:
@@ -210,7 +210,7 @@ def _columns_that_fit(columns: Sequence[str], cells: list[list[str]], spare: Seq
 
 
 def _least_widths(columns: Sequence[str], cells: list[list[str]]) -> list[int]:
-    """How many columns of the terminal each column of a table needs, so that no word of it is broken."""
+    """The least width of each column of a table at which no word is broken."""
     from rich.cells import cell_len
 
     return [min(_PROSE, max(cell_len(line[i]) for line in [columns, *cells])) for i in range(len(columns))]
@@ -241,9 +241,9 @@ def _draw_table(columns: Sequence[str], cells: list[list[str]], right: list[bool
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Yield a `Progress` that draws a line on a terminal's stderr, and elsewhere says one now and then.
+    """Yield a `Progress` that redraws a line on a terminal's stderr, and elsewhere prints one from time to time.
 
-    Every 10 seconds, or what RESNETCTL_PROGRESS_SECONDS says, and at the end of each piece of work. Nothing with `-q`.
+    Every 10 seconds, or RESNETCTL_PROGRESS_SECONDS, and at the end of each piece of work. Nothing with `-q`.
     """
     if _quiet:
         yield silent
@@ -257,7 +257,7 @@ def progress() -> Iterator[Progress]:
 
 
 def progress_seconds() -> float:
-    """Seconds between two lines of progress where they are not drawn over each other."""
+    """Seconds between printed progress lines."""
     try:
         return max(0.0, float(os.environ.get("RESNETCTL_PROGRESS_SECONDS", "10")))
     except ValueError:
@@ -265,7 +265,7 @@ def progress_seconds() -> float:
 
 
 class _Told:
-    """Progress as it is told: drawn on `line`, or said every few seconds; the end of each piece of work stays."""
+    """Shows progress: drawn on `line`, or printed every few seconds; the end of each piece of work stays visible."""
 
     def __init__(self, line: Live | None) -> None:
         self._line = line
@@ -290,7 +290,7 @@ class _Told:
             self._say(now)
 
     def finish(self) -> None:
-        """Say where the present piece of work ended, unless that was said already."""
+        """Print the end of the current piece of work, unless already printed."""
         if self._what is not None and self._said_done != self._done:
             self._say(time.monotonic())
         self._what = None
@@ -312,7 +312,7 @@ class _Told:
         self._said, self._said_done = now, self._done
 
     def _facts(self, now: float) -> tuple[str, str, str]:
-        """The count, the rate, and the time that is left or was taken."""
+        """The count, the rate, and the time left or taken."""
         seconds = now - self._start
         rate = (self._done - self._first) / seconds if seconds > 0 else 0.0
         if self._total is not None and rate and self._done < self._total:
@@ -323,14 +323,14 @@ class _Told:
 
 
 def _count(done: int, total: int | None) -> str:
-    """Nothing for work that is not counted, such as a measurement."""
+    """Empty for work that is not counted, such as a measurement."""
     if total is None:
         return f"{done:,}" if done else ""
     return f"{done:,}/{total:,}"
 
 
 def _rate(what: str, speed: float) -> str:
-    """Images, or whatever is counted, a second; MB/s where `what` counts megabytes."""
+    """Units per second; MB/s if `what` counts megabytes."""
     if not speed:
         return ""
     if what.endswith("(MB)"):

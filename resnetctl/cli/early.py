@@ -1,4 +1,4 @@
-"""What can be told to be wrong before torch is imported, which takes seconds."""
+"""Checks made before torch is imported, which takes seconds."""
 
 import contextlib
 import os
@@ -23,9 +23,9 @@ def check_train(
     overrides: "list[Override]",
     gpus: str | None,
 ) -> None:
-    """Raise the ResnetctlError that `train` with these options would end in, as far as it can be known.
+    """Raise the ResnetctlError that `train` would end in with these options, if already evident.
 
-    Nothing is looked at in one of several ranks: their group decides together, and only its first has the runs.
+    Nothing is checked in one of several ranks: the group decides together, and only its first rank has the runs.
     """
     from resnetctl.data.dataset import load_dataset
     from resnetctl.distributed.world import has_launcher, read_world
@@ -56,7 +56,7 @@ def check_train(
 
 
 def _meant(word: str) -> tuple[str, str]:
-    """What a word behind `train` was probably meant to be, and the option for it."""
+    """The probable meaning of a word after `train`, and the option for it."""
     from resnetctl.recipe import ARCHITECTURES, recipe_names
 
     if word in recipe_names() or word.endswith(".toml"):
@@ -67,7 +67,7 @@ def _meant(word: str) -> tuple[str, str]:
 
 
 def _resumed(runs: Path, which: str | None, overrides: "list[Override]") -> "Recipe | None":
-    """The recipe that a resumed run goes on with; None where that is not known yet."""
+    """The recipe of a resumed run; None if not yet known."""
     from resnetctl.recipe import change_recipe
     from resnetctl.runs.commits import commits, load_metadata
     from resnetctl.runs.find import find_resumed
@@ -76,15 +76,15 @@ def _resumed(runs: Path, which: str | None, overrides: "list[Override]") -> "Rec
     newest = path or next((commit.path for commit in commits(run.checkpoints)), None)
     if newest is None:
         return None
-    with contextlib.suppress(CheckpointError):  # the one before it may be whole
+    with contextlib.suppress(CheckpointError):  # the one before it may be intact
         return change_recipe(load_metadata(newest).recipe, overrides)
     return None
 
 
 def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = None) -> None:
-    """Raise the ResnetctlError for a run, a checkpoint file or (unless it is None) a data set that is not there.
+    """Raise the ResnetctlError for a missing run, checkpoint file or (unless it is None) data set.
 
-    Nothing is looked at in one of several ranks, nor of weights, which may have to be downloaded.
+    Nothing is checked in one of several ranks, nor for weights, which may have to be downloaded.
     """
     from resnetctl.data.dataset import load_dataset
     from resnetctl.distributed.world import has_launcher, read_world
@@ -106,7 +106,7 @@ def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = 
 
 
 def suitable(dataset: "Dataset", overrides: "list[Override]", recipe: str | None = None) -> "tuple[Recipe, str | None]":
-    """The recipe that `train` would take, and why where none is named. Raises UsageError where it cannot be."""
+    """The recipe that `train` would use, and why, if none is named. Raises UsageError if it is invalid."""
     from resnetctl.engine.suitable import suitable_recipe
     from resnetctl.recipe import load_recipe
 

@@ -79,7 +79,7 @@ def eval_(
             metavar="RUN",
             show_default=False,
             autocompletion=complete.runs,
-            help="Compare with another model on the same images, by McNemar's test.",
+            help="Compare with another model on the same images by McNemar's test.",
         ),
     ] = None,
     size: Annotated[
@@ -91,7 +91,7 @@ def eval_(
     ] = None,
     settings: options.Set = None,
     details: Annotated[
-        bool, typer.Option("--details", help="Show calibration and the most frequent mistakes, too.")
+        bool, typer.Option("--details", help="Also show calibration and the most frequent mistakes.")
     ] = False,
     per_class: Annotated[
         Path | None, typer.Option("--per-class", metavar="FILE.csv", help="Write the accuracy of each class.")
@@ -108,7 +108,7 @@ def eval_(
     cpu_procs: options.CpuProcs = None,
     skip_quarantined: Annotated[
         bool,
-        typer.Option("--skip-quarantined", help="Measure without the val images that verify put into quarantine."),
+        typer.Option("--skip-quarantined", help="Evaluate without the val images that verify quarantined."),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -176,14 +176,14 @@ def _overrides(tta: Tta | None, settings: list[str]) -> "list[Override]":
     for override in overrides:
         if override.key not in _MEASURING:
             raise UsageError(
-                f"--set {override.key} changes nothing about a model that is trained",
-                hint=f"what counts is {', '.join(_MEASURING)}",
+                f"--set {override.key} has no effect on a trained model",
+                hint=f"settings with an effect: {', '.join(_MEASURING)}",
             )
     return [Override("data.val_flip_average", True, "--tta")] * (tta is Tta.FLIP) + overrides
 
 
 def _check_files(per_class: Path | None, sheet: Path | None, *, alone: bool) -> None:
-    """Raise UsageError where a file that is to be written cannot be, before anything is measured."""
+    """Raise UsageError if an output file cannot be written, before anything is measured."""
     if sheet is not None:
         from resnetctl.suites.sheet import check_sheet
 

@@ -1,4 +1,4 @@
-"""What `resnetctl eval` prints and writes."""
+"""The output of `resnetctl eval`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ _CONFUSIONS = 10
 
 
 class Line(NamedTuple):
-    """A model and what it made of a suite."""
+    """A model and its result on a suite."""
 
     model: "NamedModel"
     outcome: "Outcome"
 
 
 def show(lines: Sequence[Line], rivals: Sequence[Line], *, details: bool, as_json: bool) -> None:
-    """The result on stdout, and on stderr what is to be known about it."""
+    """Print the result on stdout, and remarks on stderr."""
     every = [*lines, *rivals]
     _warn(every)
     pairs = [(a, b) for a in lines for b in rivals if a.outcome.suite == b.outcome.suite]
@@ -50,7 +50,7 @@ def _warn(lines: Sequence[Line]) -> None:
         for note in outcome.notes:
             console.notice(f"{what}: {note}")
         if outcome.caveats:
-            console.warn(f"{what} compares with no other result: {'; '.join(outcome.caveats)}")
+            console.warn(f"{what} is not comparable with other results: {'; '.join(outcome.caveats)}")
         if outcome.unreadable and outcome.index and outcome.guesses:
             names = [outcome.index.name(int(i)) for i in (outcome.guesses.labels[:, 0] < 0).nonzero()[0]]
             console.warn(f"{what}: {outcome.unreadable:,} images could not be read and count as wrong: {some(names)}")
@@ -88,14 +88,12 @@ def _table(lines: Sequence[Line]) -> None:
 def _comparison(first: Line, second: Line) -> "Comparison | None":
     from resnetctl.suites.outcome import compared
 
-    if first.outcome.guesses is None:  # ReaL and ImageNet-X are further views of val
+    if first.outcome.guesses is None:  # ReaL and ImageNet-X use the guesses on val
         return None
     found = compared(first.outcome, second.outcome)
     if found is None:
         names = f"{printable(first.model.title)} and {printable(second.model.title)}"
-        console.warn(
-            f"{names} know other classes, and saw other images of {first.outcome.suite}: they are not compared"
-        )
+        console.warn(f"{names} know different classes, and saw different images of {first.outcome.suite}: not compared")
     return found
 
 
@@ -164,7 +162,7 @@ def _details(line: Line) -> None:
         console.out().print()
         mistakes = [(names[c.label], names[c.predicted], c.images, c.of) for c in found]
         title = f"{model.title} on {o.suite}: the most frequent mistakes"
-        console.table(("class", "taken for", "images", "of"), mistakes, title=title)
+        console.table(("class", "mistaken for", "images", "of"), mistakes, title=title)
 
 
 def _document(line: Line) -> dict[str, Any]:
@@ -232,7 +230,7 @@ def _compared(first: Line, second: Line, c: "Comparison") -> dict[str, Any]:
 
 
 def write_per_class(path: Path, lines: Sequence[Line]) -> None:
-    """A CSV line for each class of each model and suite with images of its own."""
+    """Write a CSV line for each class of each model and suite with its own images."""
     import csv
     import io
 
@@ -262,16 +260,16 @@ def write_per_class(path: Path, lines: Sequence[Line]) -> None:
 
 
 def draw_worst(path: Path, lines: Sequence[Line], most: int) -> None:
-    """The mistakes about which the model was surest, as a contact sheet."""
+    """Draw the model's most confident mistakes as a contact sheet."""
     from resnetctl.suites.pictures import guessed_tiles
     from resnetctl.suites.sheet import write_sheet
 
     ((model, o),) = lines
     if o.guesses is None or o.index is None:
-        console.warn(f"{o.suite} has no images of its own: no sheet is drawn")
+        console.warn(f"{o.suite} has no images: no sheet is drawn")
         return
     worst = o.guesses.worst(most)
     if not worst:
-        console.notice(f"{printable(model.title)} made no mistake on {o.suite}: no sheet is drawn")
+        console.notice(f"{printable(model.title)} made no mistakes on {o.suite}: no sheet is drawn")
         return
     write_sheet(path, guessed_tiles(o, worst))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What a model can be written as."""
+    """Export formats."""
 
     SAFETENSORS = "safetensors"
     TIMM = "timm"
@@ -27,7 +27,7 @@ class Format(StrEnum):
 _SUFFIXES = {Format.SAFETENSORS: ".safetensors", Format.ONNX: ".onnx", Format.TORCH_EXPORT: ".pt2", Format.TIMM: ""}
 _GRAPHS = (Format.ONNX, Format.TORCH_EXPORT)
 _PACKAGES = {Format.ONNX: ("onnx", "onnxscript", "onnxruntime"), Format.TIMM: ("timm",)}
-"""What a format needs, to be written and to be checked; the extra of its name brings it."""
+"""Packages for writing and checking a format, installed by the extra of its name."""
 
 
 def export(
@@ -37,7 +37,7 @@ def export(
             metavar="[RUN]",
             show_default="the latest run",
             autocompletion=complete.runs,
-            help="A run's name or folder, a checkpoint file, or a file that was exported before.",
+            help="A run's name or folder, a checkpoint file, or a file exported before.",
         ),
     ] = None,
     kind: Annotated[
@@ -61,17 +61,17 @@ def export(
             help="File to write, or for timm the folder.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file or folder.")] = False,
     best: options.Best = False,
     raw: options.Raw = False,
     weights: options.Weights = None,
     arch: options.WeightsArch = None,
     from_pixels: Annotated[
         bool,
-        typer.Option("--normalise", help="onnx and torch-export: take uint8 pixels, and normalise inside the graph."),
+        typer.Option("--normalise", help="onnx and torch-export: take uint8 pixels and normalise inside the graph."),
     ] = False,
     check: Annotated[
-        int, typer.Option("--check", min=1, metavar="N", help="Val images on which the export is compared.")
+        int, typer.Option("--check", min=1, metavar="N", help="Number of val images for the comparison.")
     ] = 128,
     data: options.DataRoot = options.DEFAULT_DATA,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
@@ -79,8 +79,8 @@ def export(
 ) -> None:
     """Write a model for other programs, and check that it computes the same there.
 
-    A moving average of the weights is what is written where the run has one. The names of the classes and the
-    preprocessing go along with the file.
+    If the run has a moving average of the weights, that is written. The file includes the class names and the
+    preprocessing.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def export(
       resnetctl export first --format timm --out flowers/
     """
     if which is not None and weights is not None:
-        raise UsageError(f"{printable(which)} and --weights name two models", hint="choose one")
+        raise UsageError(f"{printable(which)} and --weights cannot be combined", hint="choose one")
     kind = _kind(kind, out, from_pixels)
     if out is not None:
         _check_out(out, kind, overwrite)
@@ -106,9 +106,7 @@ def export(
         out = Path(name + _SUFFIXES[kind])
         _check_out(out, kind, overwrite)
     if model.model.flip_average:
-        console.notice(
-            "the run averages over mirror images, which an exported model does not: it is compared without it"
-        )
+        console.notice("the run averages over mirror images, which an exported model does not: compared without that")
     images = check_images(model, data, check, console.notice)
     with console.progress() as progress:
         done = write(model, kind.value, out, images, from_pixels=from_pixels, progress=progress)
@@ -116,7 +114,7 @@ def export(
 
 
 def _kind(kind: Format | None, out: Path | None, from_pixels: bool) -> Format:
-    """The format, which the ending of `out` may tell. Raises UsageError where they contradict each other."""
+    """The format, possibly from the suffix of `out`. Raises UsageError if they contradict each other."""
     suffix = out.suffix.lower() if out else ""
     by_suffix = {s: f for f, s in _SUFFIXES.items() if s}.get(suffix)
     if kind is not None and out is not None and suffix != _SUFFIXES[kind] and (_SUFFIXES[kind] or by_suffix):
@@ -124,7 +122,7 @@ def _kind(kind: Format | None, out: Path | None, from_pixels: bool) -> Format:
         raise UsageError(f"--format {kind.value} {wanted}, and --out is {printable(out)}", hint="leave one of them out")
     if kind is None and out is not None and by_suffix is None:
         raise UsageError(
-            f"the ending of {printable(out)} does not tell a format",
+            f"the suffix of {printable(out)} is not that of a format",
             hint=f"--format timm for a folder, or one of {', '.join(s for s in _SUFFIXES.values() if s)}",
         )
     found = kind or by_suffix or Format.SAFETENSORS
@@ -136,13 +134,13 @@ def _kind(kind: Format | None, out: Path | None, from_pixels: bool) -> Format:
 
 
 def _check_out(out: Path, kind: Format, overwrite: bool) -> None:
-    """Raise UsageError where `out` cannot be written, before anything is computed."""
+    """Raise UsageError if `out` cannot be written, before anything is computed."""
     if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {printable(out.parent)}", hint="make it, or choose another --out")
+        raise UsageError(f"there is no folder {printable(out.parent)}", hint="create it, or choose another --out")
     if out.is_dir() and kind is not Format.TIMM:
         raise UsageError(f"{printable(out)} is a folder", hint="give --out the name of a file")
     if out.exists() and not overwrite:
-        raise UsageError(f"{printable(out)} is there already", hint="choose another --out, or add --overwrite")
+        raise UsageError(f"{printable(out)} already exists", hint="choose another --out, or add --overwrite")
 
 
 def _check_packages(kind: Format) -> None:
@@ -155,7 +153,7 @@ def _check_packages(kind: Format) -> None:
 
 
 def _model(which: str | None, runs: Path, data: Path, **asked: Any) -> "NamedModel":
-    """In float32 on the CPU, where an exported model is compared with it."""
+    """The model in float32 on the CPU, for comparison with the export."""
     import torch
 
     from resnetctl.data.dataset import load_dataset
@@ -181,7 +179,7 @@ def _model(which: str | None, runs: Path, data: Path, **asked: Any) -> "NamedMod
 def _show(done: "Exported", kind: Format, model: "NamedModel", why_made: str | None, as_json: bool) -> None:
     check = done.check
     if why_made is not None:
-        console.notice(f"compared on {check.images} made pictures, for want of val images: {why_made}")
+        console.notice(f"compared on {check.images} synthetic images instead of val images: {why_made}")
     if as_json:
         console.print_document("export", _document(done, kind, model, why_made))
         return
@@ -197,9 +195,9 @@ def _show(done: "Exported", kind: Format, model: "NamedModel", why_made: str | N
 
 
 def _top1(check: "Check") -> str:
-    """Both results beside each other."""
+    """Both results side by side."""
     if check.correct is None or check.correct_exported is None:
-        return f"the same first class for {check.same_top1:,} of {check.images:,} made pictures"
+        return f"the same first class for {check.same_top1:,} of {check.images:,} synthetic images"
     run, exported = (f"{100 * n / check.images:.2f} %" for n in (check.correct, check.correct_exported))
     return f"{exported}, and {run} before, on {check.images:,} val images"
 

@@ -1,4 +1,4 @@
-"""How a failure is told, and the exit code that it means."""
+"""Shows failures, and maps them to exit codes."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ from resnetctl.errors import EXIT_FAILURE, Interrupted, ResnetctlError, printabl
 
 
 def tell(error: BaseException) -> int:
-    """Show `error` and return the exit code; a bug of ours with its traceback."""
-    if isinstance(error, BrokenPipeError):  # who read stdout has had enough
+    """Show `error` and return the exit code; bugs of ours with their traceback."""
+    if isinstance(error, BrokenPipeError):  # the reader of stdout has closed it
         _discard_stdout()
         return EXIT_FAILURE
     known = _explained(error)
@@ -22,7 +22,7 @@ def tell(error: BaseException) -> int:
     try:
         console.show_error(known)
         sys.stdout.flush()
-    except OSError:  # stdout itself is what failed
+    except OSError:  # stdout itself failed
         _discard_stdout()
     return known.exit_code
 
@@ -33,7 +33,7 @@ def is_bug(error: BaseException) -> bool:
 
 
 def _explained(error: BaseException) -> ResnetctlError | None:
-    """`error` as something to tell a user; None for a bug of ours."""
+    """`error` as a message for the user; None for a bug of ours."""
     if isinstance(error, ResnetctlError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -51,7 +51,7 @@ _OS_HINTS = {
 
 
 def _os_error(error: OSError) -> ResnetctlError | None:
-    """What the machine refused, as an error with a hint; None for what a user cannot change."""
+    """An operating-system error with a hint; None if a user cannot change it."""
     if error.errno == errno.EBADF and error.filename is None:
         return ResnetctlError("stdout is closed", hint="send the result to a file, or to /dev/null")
     if error.errno not in _OS_HINTS:
@@ -61,5 +61,5 @@ def _os_error(error: OSError) -> ResnetctlError | None:
 
 
 def _discard_stdout() -> None:
-    """Send what is still buffered for a stdout that failed nowhere: the interpreter would complain at its end."""
+    """Discard output still buffered for a failed stdout, about which the interpreter would complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""The look of `--help`: click's plain layout, with colours on a terminal and the commands in groups.
+"""The layout of `--help`: click's plain one, with colours on a terminal and commands in groups.
 
-typer's own drawn help imports Rich's Markdown and traceback parts, which double the time of `--help`.
+typer's Rich help imports Rich's Markdown and traceback modules, which doubles the time of `--help`.
 """
 
 import os
@@ -27,7 +27,7 @@ _METAVARS = {
 
 
 def _style(text: str, **style: Any) -> str:
-    """`text` in colour; click takes it out again where the output is no terminal."""
+    """`text` in colour; click removes it if the output is not a terminal."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, **style)
 
 
@@ -44,10 +44,10 @@ class _Context(typer.Context):
 
 
 class Group(TyperGroup):
-    """A group that lists its commands under their headings, each with its first sentence."""
+    """A group that lists its commands under their headings, each with its summary."""
 
     is_lazy = False
-    """Whether its commands are built when they are asked for, and finished then."""
+    """Whether its commands are built, and finished, on demand."""
 
     def format_commands(self, ctx: Any, formatter: HelpFormatter) -> None:
         """Write one section for each heading, in the order of the commands."""
@@ -59,13 +59,13 @@ class Group(TyperGroup):
                 formatter.write_dl(rows)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Heading, name and first sentence of each command."""
+        """Heading, name and summary of each command."""
         for name, command in self.commands.items():
             yield "Commands", name, first_sentence(command.help or "")
 
 
 def _format_options(command: Any, ctx: Any, formatter: HelpFormatter) -> None:
-    """Write one section for each heading of the options, those that have none first."""
+    """Write a section for each heading of options, those without one first."""
     panels: dict[str, list[tuple[str, str]]] = {}
     arguments: list[tuple[str, str]] = []
     for param in command.get_params(ctx):
@@ -89,14 +89,14 @@ def _format_options(command: Any, ctx: Any, formatter: HelpFormatter) -> None:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of the first paragraph, on one line and without its full stop."""
+    """The first sentence of the first paragraph, on one line, without its full stop."""
     return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
 def finish(command: Any) -> None:
-    """Give `command` and all below it the look, short names for kinds of values, and the options that all take.
+    """Give `command` and all its subcommands this layout, short metavars, and the common options.
 
-    So `-q` and `-v` may be given before a command's name or after it, wherever in the tree it stands.
+    So `-q` and `-v` can be given before or after a command's name, at any depth.
     """
     command.context_class = _Context
     command.format_options = partial(_format_options, command)
@@ -104,7 +104,7 @@ def finish(command: Any) -> None:
         if isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
             param.metavar = _METAVARS.get(param.type.name)
     command.params += [
-        _switch("q", "quiet", "No notices and no progress; warnings and errors alone."),
+        _switch("q", "quiet", "Show only warnings and errors: no notices, no progress."),
         _switch("v", "verbose", "More details on stderr."),
     ]
     if isinstance(command, Group) and not command.is_lazy:

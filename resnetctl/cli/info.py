@@ -1,4 +1,4 @@
-"""`resnetctl info`: what this machine has, as far as training is concerned."""
+"""`resnetctl info`: this machine, as far as it matters for training."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,7 +7,7 @@ from resnetctl import __version__
 from resnetctl.cli import console, options
 
 SMALL_SHM_BYTES = 1 << 30
-"""Below this workers can run out of shared memory; Docker gives 64 MiB unless told otherwise."""
+"""Below this, workers can run out of shared memory; Docker gives 64 MiB by default."""
 
 
 def info(
@@ -49,7 +49,7 @@ def info(
         console.table(("", ""), rows, title=title)
     if shm and shm.free_bytes < SMALL_SHM_BYTES:
         console.warn(
-            f"/dev/shm has only {console.size(shm.free_bytes)} free, and workers hand over batches through it: "
+            f"/dev/shm has only {console.size(shm.free_bytes)} free, but workers pass batches through it: "
             "in Docker, run with --ipc=host or --shm-size=8g"
         )
 
@@ -116,9 +116,9 @@ def _why_none(versions: dict[str, str | None]) -> str:
     if (text := unused_gpu(versions["cuda"])) is not None:
         return text
     if versions["cuda"]:
-        return f"torch is built for CUDA {versions['cuda']} and finds no NVIDIA GPU with a driver that fits"
+        return f"torch is built for CUDA {versions['cuda']} but finds no NVIDIA GPU with a suitable driver"
     if versions["rocm"]:
-        return f"torch is built for ROCm {versions['rocm']} and finds no AMD GPU with a driver that fits"
+        return f"torch is built for ROCm {versions['rocm']} but finds no AMD GPU with a suitable driver"
     return "torch finds none; this build of torch is for the CPU"
 
 

@@ -1,4 +1,4 @@
-"""The line at the bottom of a terminal that tells how far the work is, drawn again and again in its place."""
+"""A progress line at the bottom of a terminal, redrawn in place."""
 
 import os
 import time
@@ -11,7 +11,7 @@ _BAR_MIN, _BAR_MAX = 8, 40
 _ERASE = "\r\x1b[J"  # to the end of the screen: a line that wrapped has several rows
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 RESTORE = _ERASE + _SHOW_CURSOR
-"""What leaves the terminal as it was, for a process that ends without closing its line."""
+"""Restores the terminal, for a process that ends without closing its line."""
 
 
 class Field(NamedTuple):
@@ -19,11 +19,11 @@ class Field(NamedTuple):
 
     text: str
     rank: int
-    """Where the terminal is narrow, the fields of the highest rank are left out first."""
+    """On a narrow terminal, fields of the highest rank are dropped first."""
 
 
 class Bar(NamedTuple):
-    """A part of the line that takes the columns that the others leave."""
+    """A part of the line that fills the remaining columns."""
 
     share: float
     """0 to 1."""
@@ -31,7 +31,7 @@ class Bar(NamedTuple):
 
 
 def fit(parts: Sequence[Field | Bar], width: int, *, colour: bool = False, ascii: bool = False) -> str:
-    """`parts` on one line of at most `width` columns; a text that alone is too long is cut."""
+    """`parts` on one line of at most `width` columns; a single text that is too long is truncated."""
     from rich.cells import cell_len, set_cell_size
 
     def columns(kept: Sequence[Field | Bar]) -> int:
@@ -65,8 +65,8 @@ def _bar(share: float, columns: int, *, colour: bool, ascii: bool) -> str:
 class Live:
     """One line at the bottom of a terminal.
 
-    The cursor waits at its beginning: if the window is made narrower and the terminal wraps the line, all of it still
-    lies after the cursor, and is erased before the next drawing.
+    The cursor stays at its beginning: if the window is narrowed and the terminal wraps the line, all of it is still
+    after the cursor, and is erased before the next drawing.
     """
 
     def __init__(self, file: IO[str], width: Callable[[], int]) -> None:
@@ -78,7 +78,7 @@ class Live:
         self._shown = False
 
     def draw(self, parts: Sequence[Field | Bar], *, now: bool = False) -> None:
-        """Show `parts` in place of the line so far; often called, it draws ten times a second, or `now`."""
+        """Replace the line by `parts`; drawn at most ten times per second, or `now`."""
         self._parts = parts
         seconds = time.monotonic()
         if now or seconds >= self._next:
@@ -86,7 +86,7 @@ class Live:
             self._write()
 
     def _write(self) -> None:
-        # a full last column would leave some terminals in the next row
+        # filling the last column moves the cursor to the next row on some terminals
         text = fit(self._parts, max(1, self._width() - 1), colour=self._colour, ascii=self._ascii)
         self._file.write(f"{_ERASE if self._shown else _HIDE_CURSOR}{text}\r")
         self._file.flush()
@@ -94,7 +94,7 @@ class Live:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the line away while something else is written, which then stands above it."""
+        """Remove the line while something else is written above it."""
         shown = self._shown
         if shown:
             self._file.write(_ERASE)
@@ -106,7 +106,7 @@ class Live:
                 self._write()
 
     def close(self) -> None:
-        """Take the line away and give the cursor back."""
+        """Remove the line and show the cursor again."""
         if self._shown:
             self._file.write(RESTORE)
             self._file.flush()

@@ -1,6 +1,6 @@
-"""The options that several commands share, so that they are called and explained the same everywhere.
+"""Options shared by several commands, with the same names and explanations everywhere.
 
-The completion of a run's name looks at the parameter called `runs`, so keep that name.
+The completion of runs uses the parameter called `runs`, so keep that name.
 """
 
 import os
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from resnetctl.recipe import Override
 
 PLACES, RECIPE, MACHINE, OUTPUT = "Data and runs", "Recipe", "Machine", "Output"
-"""The headings under which `--help` lists options; those without one stand first, under Options."""
+"""The headings under which `--help` lists options; those without one come first, under Options."""
 
 DEFAULT_DATA = Path("data")
 DEFAULT_RUNS = Path("runs")
 
 
 def with_home(path: Path | None) -> Path | None:
-    """`path` with a `~` at its start resolved: a shell does not do that in `--data=~/x`, nor in quotes."""
+    """`path` with a leading `~` expanded, which a shell does not do in `--data=~/x` or in quotes."""
     return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
 
 
 def _known_device(name: str) -> str:
-    """`name`, where a device could be called that: torch, which takes seconds to import, says whether it is here."""
+    """`name`, if it is a possible device name; whether it exists is left to torch, whose import takes seconds."""
     from resnetctl.engine.device_name import split_name
 
     split_name(name)
@@ -65,7 +65,7 @@ Device = Annotated[
         autocompletion=complete.devices,
         callback=_known_device,
         rich_help_panel=MACHINE,
-        help="auto takes what torch offers: CUDA or ROCm, XPU, MPS, CPU; or name one, such as cpu or cuda:1.",
+        help="auto: the first that torch finds of CUDA or ROCm, XPU, MPS, CPU; or one by name, such as cpu or cuda:1.",
     ),
 ]
 Recipe = Annotated[
@@ -107,12 +107,12 @@ Arch = Annotated[
 ]
 MaxSteps = Annotated[
     int | None,
-    typer.Option("--max-steps", min=1, rich_help_panel=RECIPE, help="Stop after N steps, the schedule unchanged."),
+    typer.Option("--max-steps", min=1, rich_help_panel=RECIPE, help="Stop after N steps, with the schedule unchanged."),
 ]
 Keep = Annotated[
     int | None,
     typer.Option(
-        "--keep", min=2, rich_help_panel=RECIPE, help="Number of newest checkpoints that stay, besides the best."
+        "--keep", min=2, rich_help_panel=RECIPE, help="Number of newest checkpoints to keep, besides the best."
     ),
 ]
 Workers = Annotated[
@@ -122,13 +122,13 @@ Workers = Annotated[
         min=0,
         rich_help_panel=MACHINE,
         show_default="what suits this machine",
-        help="Processes that read and decode images; 0: the main process does it.",
+        help="Processes that read and decode images; 0: only the main process.",
     ),
 ]
 Best = Annotated[
-    bool, typer.Option("--best", help="Take a run's checkpoint with the highest top-1 instead of its newest.")
+    bool, typer.Option("--best", help="Use a run's checkpoint with the highest top-1 instead of its newest.")
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Take a run's weights themselves instead of their moving average.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use a run's raw weights instead of their moving average.")]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -145,7 +145,7 @@ WeightsArch = Annotated[
         "--arch",
         autocompletion=complete.architectures,
         show_default="resnet50",
-        help="The network of --weights; a run's checkpoint says its own.",
+        help="The network of --weights; a run's checkpoint specifies its own.",
     ),
 ]
 Gpus = Annotated[
@@ -184,9 +184,9 @@ _KEYS = {
 
 
 def overrides(settings: list[str] | None, **flags: Any) -> "list[Override]":
-    """The recipe's values that `flags` (see `_KEYS`; None: not given) and `--set` give, a later one over an earlier.
+    """The recipe values from `flags` (see `_KEYS`; None: not given) and `--set`, later ones overriding earlier ones.
 
-    Raises UsageError for a key that does not exist and a value of the wrong type.
+    Raises UsageError for an unknown key or a value of the wrong type.
     """
     from resnetctl.recipe import Override, parse_set
 
@@ -201,7 +201,7 @@ def overrides(settings: list[str] | None, **flags: Any) -> "list[Override]":
 def again(
     *, data: Path, runs: Path, device: str = "auto", gpus: str | None = None, cpu_procs: int | None = None
 ) -> str:
-    """Those of these options that were given, as the next command needs them, such as ` --data '/my disk'`."""
+    """The given ones of these options, for the next command, such as ` --data '/my disk'`."""
     given = {
         "--data": str(data) if data != Path(os.environ.get("RESNETCTL_DATA") or DEFAULT_DATA) else None,
         "--runs": str(runs) if runs != Path(os.environ.get("RESNETCTL_RUNS") or DEFAULT_RUNS) else None,

@@ -24,7 +24,7 @@ def predict(
         typer.Argument(
             metavar="IMAGE|FOLDER|-…",
             show_default=False,
-            help="Image files, and folders of them; -: an image on stdin, or names of files there, one a line.",
+            help="Image files, or folders of them; -: an image on stdin, or file names there, one per line.",
         ),
     ],
     run: Annotated[
@@ -42,18 +42,18 @@ def predict(
     arch: options.WeightsArch = None,
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", metavar="FILE.png", help="Draw the pictures with their predictions: the first 200."),
+        typer.Option("--sheet", metavar="FILE.png", help="Draw the first 200 images with their predictions."),
     ] = None,
     data: options.DataRoot = options.DEFAULT_DATA,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     device: options.Device = "auto",
     workers: options.Workers = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a line for each picture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line per image.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Name the five most probable classes of pictures.
 
-    Pictures are resized and cropped as evaluation does with the val images, after turning them as their EXIF data say.
+    Images are rotated according to their EXIF data, then resized and cropped as in evaluation.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def predict(
     if as_csv and as_json:
         raise UsageError("--csv and --json cannot be combined", hint="choose one")
     if run is not None and weights is not None:
-        raise UsageError("--run and --weights name two models", hint="choose one")
+        raise UsageError("--run and --weights cannot be combined", hint="choose one")
     with tempfile.TemporaryDirectory(prefix="resnetctl-") as scratch:
         files = _files(images, Path(scratch))
         if sheet is not None:
@@ -90,7 +90,7 @@ def predict(
 
 
 def _files(images: list[str], scratch: Path) -> dict[str, str]:
-    """The files that are named, and those that stdin names or is; each with what to call it."""
+    """The named files, and those named by or read from stdin, each with its display name."""
     from resnetctl.data.pictures import find_pictures, read_names
 
     if images.count(_STDIN) > 1:
@@ -137,7 +137,7 @@ def _predict(model: "NamedModel", files: list[str], workers: int | None) -> "lis
 
 
 def _named(prediction: "Prediction", model: "NamedModel") -> list[tuple[str, str, float]]:
-    """Class, its name and its probability, the most probable first."""
+    """Class, name and probability, most probable first."""
     pairs = zip(prediction.labels, prediction.probabilities, strict=True)
     return [(model.classes[label], model.class_names[label], p) for label, p in pairs]
 
@@ -153,7 +153,7 @@ def _draw(path: Path, predictions: "list[Prediction]", names: dict[str, str], mo
         tiles.append(Tile(picture, Path(names[p.file]).name, lines))
     write_sheet(path, tiles)
     if len(predictions) > MOST:
-        console.notice(f"{printable(path)} shows the first {MOST} of {len(predictions):,} pictures")
+        console.notice(f"{printable(path)} shows the first {MOST} of {len(predictions):,} images")
 
 
 def _document(predictions: "list[Prediction]", model: "NamedModel") -> dict[str, Any]:

@@ -28,7 +28,7 @@ def prepare(
             metavar="[SOURCE]",
             show_default=False,
             callback=options.with_home,
-            help="Folder or archive that holds the images; default: the data root.",
+            help="Folder or archive with the images; default: the data root.",
         ),
     ] = None,
     kind: Annotated[
@@ -44,7 +44,7 @@ def prepare(
     ] = None,
     data: options.DataRoot = options.DEFAULT_DATA,
     allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Take a data set with missing images or classes, and record it.")
+        bool, typer.Option("--allow-incomplete", help="Accept missing images or classes, and record that.")
     ] = False,
     val_fraction: Annotated[
         float | None,
@@ -53,7 +53,7 @@ def prepare(
             min=0.0,
             max=0.5,
             show_default=False,
-            help="Where there is no val split, set aside this fraction of each class as val, such as 0.1.",
+            help="Without a val split, set aside this fraction of each class as val, such as 0.1.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --val-fraction.")] = 0,
@@ -66,7 +66,7 @@ def prepare(
             "--max-side",
             min=8,
             show_default="the original files",
-            help="With --pack: re-encode, and shrink images whose longer side has more pixels.",
+            help="With --pack: re-encode, and shrink images whose longer side exceeds this many pixels.",
         ),
     ] = None,
     quality: Annotated[
@@ -75,7 +75,7 @@ def prepare(
             "--quality",
             min=1,
             max=100,
-            show_default="90 where --max-side re-encodes",
+            show_default="90 with --max-side",
             help="With --pack: re-encode as JPEGs of this quality.",
         ),
     ] = None,
@@ -87,14 +87,14 @@ def prepare(
     ] = False,
     release_quarantined: Annotated[
         bool,
-        typer.Option("--release-quarantined", help="Take back the images that verify put into quarantine."),
+        typer.Option("--release-quarantined", help="Release the images that verify quarantined."),
     ] = False,
     workers: options.Workers = None,
     as_json: options.Json = False,
 ) -> None:
     """Make a data set ready to train: index what SOURCE holds, in place, without unpacking or copying it.
 
-    Only what cannot be read in place is copied into the data root once: parquet files and what is inside a .tar.gz.
+    Only sources that cannot be read in place are copied into the data root, once: parquet files and .tar.gz archives.
 
     \b
     Examples:
@@ -111,9 +111,9 @@ def prepare(
     if pack and extract:
         raise UsageError("--pack and --extract cannot be combined", hint="choose one")
     if not pack and (max_side or quality or shard_size != DEFAULT_SHARD_SIZE):
-        raise UsageError("--max-side, --quality and --shard-size belong to --pack", hint="add --pack")
+        raise UsageError("--max-side, --quality and --shard-size need --pack", hint="add --pack")
     if val_fraction == 0:
-        raise UsageError("--val-fraction 0 would leave val empty", hint="0.1 takes a tenth")
+        raise UsageError("--val-fraction 0 would leave val empty", hint="0.1 sets aside a tenth")
     from resnetctl.data import prepare as data_prepare
     from resnetctl.data.copies.from_source import Copying
     from resnetctl.data.copies.pack import Packing

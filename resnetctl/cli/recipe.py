@@ -1,4 +1,4 @@
-"""`resnetctl recipe`: what the recipes are, every value of one, and how two differ."""
+"""`resnetctl recipe`: list recipes, show every value of one, compare two."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ Name = Annotated[
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """List the built-in recipes with what their authors published.
+    """List the built-in recipes with their published results.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def show(
     recipe: Name,
     set_: options.Set = None,
     toml: Annotated[
-        bool, typer.Option("--toml", help="Print it as a recipe file, with what each value means.")
+        bool, typer.Option("--toml", help="Print it as a recipe file, with the meaning of each value.")
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -129,7 +129,7 @@ def new(
     ],
     set_: options.Set = None,
 ) -> None:
-    """Write a copy of a recipe to edit, with what each value means.
+    """Write a copy of a recipe to edit, with the meaning of each value.
 
     \b
     Examples:
@@ -151,7 +151,7 @@ def new(
         with path.open("x", encoding="utf-8") as file:
             file.write(recipe_to_file(replace(found, name=path.stem)))
     except FileExistsError:
-        raise UsageError(f"{printable(path)} is there already", hint="choose another name") from None
+        raise UsageError(f"{printable(path)} already exists", hint="choose another name") from None
     except OSError as error:
         raise UsageError(
             f"{printable(path)} cannot be written: {error.strerror}", hint="choose another place"
@@ -162,7 +162,7 @@ def new(
 
 @app.command()
 def diff(a: Name, b: Name, json: options.Json = False) -> None:
-    """Show the values in which two recipes differ.
+    """Show the values that differ between two recipes.
 
     \b
     Examples:

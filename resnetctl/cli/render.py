@@ -1,4 +1,4 @@
-"""A run's events on a terminal (a line drawn again and again) or in a log (a line now and then)."""
+"""Shows a run's events on a terminal (a redrawn line) or in a log (a line from time to time)."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 Render = Callable[[Event], None]
 MOST_FOR_TOP1 = 5
-"""Classes up to which top-5 is always 100 % and is not told."""
+"""Number of classes up to which top-5 is always 100 % and not shown."""
 
 
 @contextmanager
 def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float, options: str = "") -> Iterator[Render]:
-    """Show events on `console`: on a line of their own on a terminal, else with a progress line every `seconds`.
+    """Show events on `console`: with a redrawn line on a terminal, else with a progress line every `seconds`.
 
-    `options`: what the commands that are proposed at the end need, such as ` --data /disk/imagenet`.
+    `options`: for the commands suggested at the end, such as ` --data /disk/imagenet`.
     """
     if quiet:
         yield lambda event: None
@@ -53,7 +53,7 @@ def renderer(console: Console, *, quiet: bool, verbose: bool, seconds: float, op
 
 
 def _one_at_a_time(show: Render) -> Render:
-    """`show` for events of several threads: what a signal means is told by one of its own."""
+    """`show`, synchronised for several threads: signals are reported from a separate one."""
     lock = threading.Lock()
 
     def in_turn(event: Event) -> None:
@@ -99,7 +99,7 @@ def _log(console: Console, verbose: bool, options: str, seconds: float) -> Rende
 
 
 class _Status:
-    """What is known of a run between its lasting lines."""
+    """A run's status between permanent lines."""
 
     def __init__(self) -> None:
         self.doing = "starting"
@@ -108,7 +108,7 @@ class _Status:
         self.at: Stepped | None = None
 
     def take(self, event: Event) -> None:
-        """Note what `event` tells."""
+        """Update the status from `event`."""
         match event:
             case Preparing():
                 self.doing = event.what
@@ -125,7 +125,7 @@ class _Status:
                 self.doing = ""
 
     def parts(self) -> Sequence[Field | Bar]:
-        """For a line on a terminal: the step and the time that is left stay longest."""
+        """For a line on a terminal: the step and the time left are kept longest."""
         e = self.at
         if e is None:
             return [Field(self.doing, 0)]
@@ -143,7 +143,7 @@ class _Status:
         ]
 
     def fields(self, event: Event) -> list[Field]:
-        """For a line of a log; empty where nothing is worth one."""
+        """For a line of a log; empty if there is nothing to log."""
         e = self.at
         if isinstance(event, Evaluating):
             return [Field(f"evaluating: {event.images:,}/{event.total:,} images", 0)]
@@ -165,11 +165,11 @@ def _loss(loss: float | None, digits: int = 3) -> str:
     return "-" if loss is None else f"{loss:.{digits}f}"
 
 
-# --- lines that stay ------------------------------------------------------------------------------------------------
+# --- permanent lines ------------------------------------------------------------------------------------------------
 
 
 def _lasting(event: Event, status: _Status, verbose: bool, options: str) -> list[list[Field]]:
-    """The lines that stay, each with its parts."""
+    """The permanent lines, each with its parts."""
     match event:
         case Started():
             text = _started(event)
@@ -189,7 +189,7 @@ def _lasting(event: Event, status: _Status, verbose: bool, options: str) -> list
 
 
 def _evaluated(e: Evaluated, classes: int) -> list[Field]:
-    """The parts of an epoch's line; those of a higher rank are left out where a terminal is narrow."""
+    """The parts of an epoch's line; parts of a higher rank are dropped on a narrow terminal."""
     best = ""
     if not e.is_best and e.best_top1 is not None and e.best_epoch is not None:
         best = f"best {e.best_top1:.2f} % (epoch {_epoch(e.best_epoch)})"

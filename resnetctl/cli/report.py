@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resnetctl.report.contents import Gallery, RunPart
     from resnetctl.runs.summary import Summary
 
-_SEEN = 14  # pictures of a step
+_SEEN = 14  # images per step
 
 
 def report(
@@ -27,7 +27,7 @@ def report(
             metavar="[RUN]…",
             show_default="the latest run",
             autocompletion=complete.runs,
-            help="Runs by name or folder: at most 8, drawn over each other.",
+            help="Runs by name or folder, at most 8, plotted together.",
         ),
     ] = None,
     out: Annotated[
@@ -40,16 +40,16 @@ def report(
             metavar="FOLDER",
             callback=options.with_home,
             show_default=False,
-            help="Write the plots and pictures as PNG files, too.",
+            help="Also write the plots and pictures as PNG files.",
         ),
     ] = None,
     best: options.Best = False,
     curves_only: Annotated[
-        bool, typer.Option("--curves-only", help="Evaluate nothing: what the runs have logged has to do.")
+        bool, typer.Option("--curves-only", help="Evaluate nothing: use only what the runs have logged.")
     ] = False,
     samples: Annotated[
         bool,
-        typer.Option("--samples", help="Show what the network sees: pictures of the first batches, as they will be."),
+        typer.Option("--samples", help="Show what the network sees: images of the first batches, augmented."),
     ] = False,
     recipe: Annotated[
         str | None,
@@ -57,7 +57,7 @@ def report(
             "--recipe",
             autocompletion=complete.recipes,
             show_default=False,
-            help="With --samples, before any training: what it would see with this recipe.",
+            help="With --samples, without a run: what the network would see with this recipe.",
         ),
     ] = None,
     settings: options.Set = None,
@@ -69,7 +69,7 @@ def report(
 ) -> None:
     """Write one HTML page of one or several runs: curves, recipes, classes, confusion, calibration and pictures.
 
-    The page needs no network and no other file. The models are evaluated on the val images where a data set is at hand.
+    The page needs no network and no other file. Models are evaluated on the val images if the data set is available.
 
     \b
     Examples:
@@ -119,23 +119,23 @@ def report(
 def _runs(
     which: list[str] | None, root: Path, *, samples: bool, recipe: str | None, settings: list[str] | None
 ) -> "list[Summary]":
-    """The runs that are asked for; none where a recipe is. Raises ResnetctlError for what cannot be meant."""
+    """The requested runs; none with a recipe. Raises ResnetctlError for invalid combinations."""
     from resnetctl.report.plots import MOST_RUNS
     from resnetctl.runs.find import find_run
     from resnetctl.runs.summary import summarise
 
     if recipe is not None:
         if not samples:
-            raise UsageError("--recipe says what --samples shows", hint="add --samples")
+            raise UsageError("--recipe needs --samples", hint="add --samples")
         if which:
-            raise UsageError("--recipe is for what no run has begun", hint="leave out --recipe, or the runs")
+            raise UsageError("--recipe cannot be combined with runs", hint="leave out --recipe, or the runs")
         return []
     if settings:
-        raise UsageError("--set changes a recipe, and a run has its own", hint="add --samples --recipe NAME")
+        raise UsageError("--set cannot change a run's own recipe", hint="add --samples --recipe NAME")
     names: list[str | None] = [*which] if which else [None]
     chosen = dict.fromkeys(find_run(root, name) for name in names)
     if len(chosen) > MOST_RUNS:
-        raise UsageError(f"{len(chosen)} runs in one report, and {MOST_RUNS} can be told apart", hint="give fewer")
+        raise UsageError(f"{len(chosen)} runs are too many for one report: at most {MOST_RUNS}", hint="give fewer")
     return [summarise(run) for run in chosen]
 
 
@@ -149,7 +149,7 @@ def _evaluated(
     best: bool,
     curves_only: bool,
 ) -> "list[RunPart]":
-    """Each run with what its model makes of the val images, or why that is not known."""
+    """Each run with its model's result on the val images, or why there is none."""
     from resnetctl.report.contents import RunPart
 
     if curves_only or not found:
@@ -160,7 +160,7 @@ def _evaluated(
     try:
         load_dataset(data).val()  # before torch is imported
     except ResnetctlError as error:
-        console.warn(f"{error.message}: the report has the curves alone")
+        console.warn(f"{error.message}: the report has only the curves")
         return [RunPart(summary=s, outcome=None, why_not=error.message) for s in found]
     from resnetctl.engine.device import choose_device
     from resnetctl.engine.measure import Images, measure
@@ -197,7 +197,7 @@ def _evaluated(
 def _recipes(
     found: "list[Summary]", recipe: str | None, settings: list[str] | None
 ) -> "list[tuple[str, Recipe, int | None]]":
-    """Whose pictures are shown: a name, its recipe, and its micro-batch where it is known."""
+    """The sources of the images shown: name, recipe, and micro-batch if known."""
     from resnetctl.recipe import load_recipe
 
     if recipe is not None:
@@ -205,7 +205,7 @@ def _recipes(
     shown: list[tuple[str, Recipe, int | None]] = []
     for s in found:
         if s.recipe is None:
-            console.warn(f"{printable(s.name)} has no recipe that can be read: its samples are not shown")
+            console.warn(f"{printable(s.name)} has no readable recipe: its samples are not shown")
             continue
         size = s.metadata.environment.get("micro-batch") if s.metadata else None
         title = f"{s.name}: " if len(found) > 1 else ""

@@ -1,4 +1,4 @@
-"""`resnetctl runs`: what has been trained, how it went, how runs differ, and deleting them."""
+"""`resnetctl runs`: list, show, compare and delete runs."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ Several = Annotated[
 
 @app.command("list")
 def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """List the runs, the most recently written first.
+    """List the runs, most recently written first.
 
     \b
     Examples:
@@ -46,7 +46,7 @@ def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json =
         console.print_document("runs list", {"runs": [_facts(s) for s in found]})
         return
     if not found:
-        console.notice(f"there is no run in {printable(runs)}; start one with: resnetctl train")
+        console.notice(f"no runs in {printable(runs)}; start one with: resnetctl train")
         return
     rows = [
         (
@@ -70,7 +70,7 @@ def list_(runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json =
 
 @app.command("show")
 def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show how one run went: its figures, and its loss and top-1 as curves.
+    """Show one run: its figures, and its loss and top-1 as curves.
 
     \b
     Examples:
@@ -103,7 +103,7 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
 
 @app.command("compare")
 def compare(which: Several, runs: options.RunsRoot = options.DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """Show what differs in the recipes of several runs, and their figures side by side.
+    """Show the differences between the recipes of several runs, and their figures side by side.
 
     \b
     Examples:
@@ -151,7 +151,7 @@ def rm(
     found = [summarise(run) for run in dict.fromkeys(find_run(runs, name) for name in which)]
     for s in found:
         if s.state == "running":
-            raise UsageError(f"{printable(s.name)} is being trained", hint="stop it first, or wait for its end")
+            raise UsageError(f"{printable(s.name)} is being trained", hint="stop it first, or wait for it to finish")
     if not yes:
         _ask(found)
     for s in found:
@@ -223,7 +223,7 @@ def _ask(found: "list[Summary]") -> None:
         best = f", best top-1 {percent(s.metrics.best)}" if s.metrics.best else ""
         console.err().print(f"{printable(s.run.folder)}: {console.size(s.size)}, {s.epoch:.3g} epochs{best}")
     if not sys.stdin.isatty():
-        raise UsageError("nothing was deleted: there is no terminal to ask on", hint="add --yes")
+        raise UsageError("nothing was deleted: there is no terminal for the confirmation", hint="add --yes")
     if not typer.confirm(f"delete {counted(len(found), 'run')} with all checkpoints?", err=True):
         raise typer.Exit(1)
 

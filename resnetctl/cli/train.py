@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resnetctl.engine.setup import TrainRequest
 
 ECHO_SECONDS = 5.0
-"""In which a rank takes a second signal for the first one: service managers send it to launcher and ranks alike."""
+"""Time in which a rank ignores a repeated signal: service managers signal both the launcher and the ranks."""
 
 
 def train(
@@ -118,7 +118,7 @@ def train(
 
 
 def _launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | None:
-    """The exit code of ranks that were started on this machine; None where this process is the only one, or a rank."""
+    """The exit code of ranks started on this machine; None if this is the only process, or a rank."""
     from resnetctl.distributed.world import has_launcher, read_world
 
     if (gpus is None and cpu_procs is None) or read_world(os.environ).size > 1 or has_launcher(os.environ):
@@ -132,7 +132,7 @@ def _launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | Non
 
 @contextmanager
 def _shown(again: str) -> "Iterator[Render]":
-    """How events are shown; only the first of several ranks shows any."""
+    """A renderer of events; of several ranks only the first shows any."""
     from resnetctl.cli.render import renderer
     from resnetctl.distributed.world import read_world
 
@@ -149,7 +149,7 @@ def _shown(again: str) -> "Iterator[Render]":
 
 
 def _ranks_part(request: "TrainRequest", show: "Render", as_json: bool) -> int:
-    """What this rank does for `request`; the exit code."""
+    """Run this rank's part of `request`; returns the exit code."""
     from resnetctl.distributed.group import joined
     from resnetctl.distributed.launch import tell_launcher
     from resnetctl.distributed.voice import one_voice
@@ -165,7 +165,7 @@ def _ranks_part(request: "TrainRequest", show: "Render", as_json: bool) -> int:
 
 
 def _train(request: "TrainRequest", group: "Group", show: "Render") -> "tuple[Finished, int]":
-    """Train as requested, in one rank of `group`, and show how it goes; how it ended, and the exit code."""
+    """Train as requested, in one rank of `group`, showing events; returns the last event and the exit code."""
     from resnetctl.distributed.world import has_launcher
     from resnetctl.engine.events import Finished, Notice, Preparing
     from resnetctl.engine.setup import set_up
@@ -194,7 +194,7 @@ def _train(request: "TrainRequest", group: "Group", show: "Render") -> "tuple[Fi
 
 
 def _leave(number: int) -> None:
-    """End this process now, as the second signal asks: what was saved is whole, and nothing else is waited for."""
+    """Exit now, as the second signal asks: saved checkpoints are intact, and nothing else is waited for."""
     from resnetctl.engine.signals import exit_code
 
     text = "" if console.is_quiet() else "interrupted\n"

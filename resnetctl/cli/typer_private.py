@@ -1,6 +1,6 @@
-"""What is used of Typer and of the Click inside it that has no public name: the one place to mend for another release.
+"""Private parts of Typer and its bundled Click, all in one place for the sake of other releases.
 
-The heavier parts are imported where they are called, so that `--help` does not pay for them.
+The heavier ones are imported on use, so that `--help` does not pay for them.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ def split_words(line: str) -> list[str]:
 
 
 def completion_of(root: Any, words: list[str], word: str) -> tuple[Any, Any, str] | None:
-    """What the cursor is in after `words`: `(context, the parameter or command, what is begun of its value)`.
+    """The completion target after `words`: `(context, the parameter or command, the beginning of its value)`.
 
-    None after a word that is no command.
+    None after a word that is not a command.
     """
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete
 
@@ -46,7 +46,7 @@ def completion_of(root: Any, words: list[str], word: str) -> tuple[Any, Any, str
 
 
 def path_kind(target: Any) -> str | None:
-    """`file` or `dir` where `target` is a parameter whose values only the shell can offer, else None."""
+    """`file` or `dir` if `target` is a parameter whose values only the shell can offer, else None."""
     from typer.models import TyperPath
 
     if getattr(target, "_custom_shell_complete", None) is not None:

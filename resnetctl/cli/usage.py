@@ -1,4 +1,4 @@
-"""A wrong command line in the same words as every other error, with what was probably meant."""
+"""Errors of the command line in our own form, with a guess at what was meant."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from resnetctl.cli.typer_private import ClickException, NoSuchOption, WrongCommandLine
 from resnetctl.errors import UsageError, did_you_mean, printable
 
-# Click's words and ours; each is tried
+# Click's messages and ours; each is tried
 _WORDS = (
     (r"^No such command ", "unknown command "),
     (r"^No such option: ", "unknown option "),
@@ -25,7 +25,7 @@ _WORDS = (
     (r"Directory ('.*') is not readable$", r"\1 cannot be read: permission denied"),
 )
 
-# what other programs call it: our command line
+# other programs' names: our command line
 _COMMANDS = {
     "version": "--version",
     "test": "eval",
@@ -108,7 +108,7 @@ def usage_error(error: ClickException, program: str) -> UsageError:
 
 
 def _command(word: str, ctx: Any) -> str:
-    """Our command line for what other programs call the command `word`; empty where nothing is known."""
+    """Our command line for another program's command `word`; empty if unknown."""
     meant = _COMMANDS.get(word, "")
     known = getattr(ctx.command, "commands", {}) if ctx else {}
     is_there = meant.startswith("--") or meant.partition(" ")[0] in known
@@ -116,7 +116,7 @@ def _command(word: str, ctx: Any) -> str:
 
 
 def _option(name: str, ctx: Any, program: str) -> str:
-    """What `name` was probably meant to be, of what the command of `ctx` takes; empty where nothing is close."""
+    """The option of the command of `ctx` that `name` probably means; empty if none is close."""
     if name in ("-V", "--Version"):
         return f"{program} --version"
     known = {opt for param in ctx.command.params for opt in param.opts} if ctx else set()
@@ -131,7 +131,7 @@ def _option(name: str, ctx: Any, program: str) -> str:
 
 
 def _key(name: str) -> str:
-    """`schedule.warmup_epochs=…` for `--warmup-epochs`; empty where no key of a recipe is called so."""
+    """`schedule.warmup_epochs=…` for `--warmup-epochs`; empty if no recipe key has that name."""
     from resnetctl.recipe import keys
 
     last = name.lstrip("-").replace("-", "_")

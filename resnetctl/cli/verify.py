@@ -17,9 +17,7 @@ _SHOWN = 20  # bad images in the table; --json has them all
 
 def verify(
     data: options.DataRoot = options.DEFAULT_DATA,
-    archives: Annotated[
-        bool, typer.Option("--archives", help="Also read the archives once, and compare their checksums.")
-    ] = False,
+    archives: Annotated[bool, typer.Option("--archives", help="Also check the archives' checksums.")] = False,
     accept_archives: Annotated[
         bool, typer.Option("--accept-archives", help="With --archives: accept archives that differ; this is recorded.")
     ] = False,
@@ -36,7 +34,7 @@ def verify(
         bool,
         typer.Option(
             "--near",
-            help="Also name images of different splits or classes that look alike: a few bits of a hash differ.",
+            help="Also report images of different splits or classes that look alike, by perceptual hash.",
         ),
     ] = False,
     workers: options.Workers = None,
@@ -44,9 +42,9 @@ def verify(
 ) -> None:
     """Check the data set: counts, classes, the order of the labels, and that every image decodes.
 
-    Bad images are put into quarantine, where train and eval leave them out; quarantine.jsonl in the data root lists
-    them. The CRCs of all are recorded, and compared the next time. Images that stand in both train and val, or in two
-    classes, are named; they are no error, since ImageNet has some.
+    Bad images are quarantined: train and eval skip them, and quarantine.jsonl in the data root lists them. CRCs are
+    recorded, and compared the next time. Images that are in both train and val, or in two classes, are reported, but
+    are not errors, since ImageNet has some.
 
     \b
     Examples:

@@ -26,28 +26,28 @@ from resnetctl.suites.guesses import Guesses
 
 _UNREADABLE_SHARE = 0.01
 BATCH = {"cuda": 256}
-"""Images of one forward pass by the kind of device; elsewhere 64."""
+"""Images in one forward pass, by kind of device; elsewhere 64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What an evaluation counted."""
+    """The counts of an evaluation."""
 
     correct1: int
     correct5: int
-    """The label is among the five highest outputs (or among all, where there are fewer classes)."""
+    """The label is among the five highest outputs (or all, if there are fewer classes)."""
     images: int
     loss: float
-    """Mean cross-entropy over the readable images, without label smoothing; NaN where there are none."""
+    """Mean cross-entropy over the readable images, without label smoothing; NaN if there are none."""
     unreadable: tuple[int, ...]
-    """Samples that could not be read: counted as wrong."""
+    """Unreadable samples, counted as wrong."""
     seconds: float
     guesses: Guesses | None = None
-    """None unless they were asked for."""
+    """None unless requested."""
 
     @property
     def is_valid(self) -> bool:
-        """Whether nearly all images could be read: else it says more of the disk than of the model."""
+        """Whether nearly all images could be read: else the result reflects the disk, not the model."""
         return len(self.unreadable) <= max(1, _UNREADABLE_SHARE * self.images)
 
     @property
@@ -62,12 +62,12 @@ class Result:
 
 
 def eval_batches(recipe: Recipe, index: Index, device: torch.device, group: Group = ALONE) -> EvalBatches:
-    """The batches that this rank of `group` measures on `index`."""
+    """The batches of `index` that this rank of `group` evaluates."""
     return EvalBatches(eval_view(recipe, index, eval_batch(device), group.rank, group.size))
 
 
 def eval_batch(device: torch.device) -> int:
-    """Images of one forward pass."""
+    """Images in one forward pass."""
     return BATCH.get(device.type, 64)
 
 
@@ -99,7 +99,7 @@ def evaluate(
     agreement = Agreement(group)
     loaded = load(batches, batches.items(), workers=workers, pin=device.type == "cuda", timeout=timeout)
     try:
-        # ranks have as many batches or one fewer, and agree before each on a stop that one knew of before the last
+        # ranks have the same number of batches or one fewer, and agree before each on a stop known before the previous
         for _ in range(-(-total // (batches.view.batch * group.size))):
             if agreement.later([stopped()])[0]:
                 return
@@ -137,7 +137,7 @@ def evaluate(
 
 
 class _Kept:
-    """The guesses of this rank, kept on the device until all are there: nothing waits for a copy."""
+    """This rank's guesses, kept on the device until the end, so that nothing waits for a copy."""
 
     def __init__(self, batches: EvalBatches) -> None:
         self.batches = batches
@@ -145,13 +145,13 @@ class _Kept:
         self.probabilities: list[torch.Tensor] = []
 
     def add(self, logits: torch.Tensor, values: torch.Tensor, indices: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take a batch: `[B, C]` outputs, their highest `[B, K]` and `[B]` labels, -1 for an unreadable image."""
+        """Add a batch: `[B, C]` outputs, their highest `[B, K]` and `[B]` labels, -1 for an unreadable image."""
         readable = labels[:, None] >= 0
         self.labels.append(torch.where(readable, indices, -1))
         self.probabilities.append(torch.where(readable, (values - logits.logsumexp(1, keepdim=True)).exp(), 0.0))
 
     def gathered(self, group: Group) -> Guesses:
-        """Those of all ranks, in the order of the index; every rank must call it."""
+        """The guesses of all ranks, in index order; every rank must call it."""
         index, size, mine = self.batches.index, self.batches.view.batch, None
         if self.labels:
             numbers = [np.arange(i * size, min((i + 1) * size, len(index))) for i in self.batches.items()]
@@ -167,11 +167,11 @@ class _Kept:
 
 
 def why_invalid(result: Result, index: Index) -> DataError | None:
-    """The error for a result that says more of the disk than of the model; None for one that can be believed."""
+    """The error for a result with too many unreadable images; None for a valid one."""
     if result.is_valid:
         return None
     return missing_source(index) or DataError(
         f"{len(result.unreadable):,} of {result.images:,} {index.info.split} images cannot be read, such as "
         f"{some([index.name(i) for i in result.unreadable], 3)}: top-1 would be wrong",
-        hint="resnetctl verify says what is wrong with them",
+        hint="resnetctl verify tells what is wrong with them",
     )

@@ -1,4 +1,4 @@
-"""A model written for other programs, and checked right away: the file is opened by its own runtime and asked."""
+"""Exports a model and checks it at once: the file is run by its own runtime and compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resnetctl.model.resnet import build_model
 from resnetctl.progress import Progress, silent
 
 TOLERANCE = 1e-4
-"""By which a logit of the exported model may differ from the run's; of the largest one, where that is above 1."""
+"""Largest difference of logits from the run's; relative to the largest logit if that is above 1."""
 
 _BATCH = 32
 _MADE_IMAGES = 8
@@ -35,37 +35,37 @@ _MADE_IMAGES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CheckImages:
-    """The pictures on which an exported model is compared with the one that it was made from."""
+    """The images for comparing an exported model with the original."""
 
     pixels: torch.Tensor
     """`[N, 3, S, S] uint8`."""
     labels: torch.Tensor | None = None
-    """`[N] int64`, as the model's outputs count; None for pictures that were made."""
+    """`[N] int64`, numbered like the model's outputs; None for synthetic images."""
     why_made: str | None = None
-    """Why they are not the data set's."""
+    """Why they are not from the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What the comparison gave."""
+    """The result of the comparison."""
 
     runtime: str
-    """What opened the file, with its version."""
+    """The runtime that opened the file, with its version."""
     images: int
     of_val: bool
-    """Whether they were val images; else they were made."""
+    """Whether they were val images; else synthetic ones."""
     correct: int | None
-    """Images that the model has right; None for made ones."""
+    """Correct predictions of the model; None for synthetic images."""
     correct_exported: int | None
     same_top1: int
-    """Images to which both give the same first class."""
+    """Images with the same first class from both."""
     difference: float
-    """The largest of a logit."""
+    """The largest difference of a logit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A model that was written and checked."""
+    """An exported and checked model."""
 
     path: Path
     bytes: int
@@ -117,7 +117,7 @@ def export(
 
 
 def _check_folder(path: Path) -> None:
-    """Raise UsageError where the folder at `path` holds what no export wrote, which would be lost."""
+    """Raise UsageError if the folder at `path` holds what no export wrote, which would be lost."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -130,7 +130,7 @@ def _check_folder(path: Path) -> None:
 
 
 def describe(model: NamedModel) -> ModelDescription:
-    """What the exported file will say."""
+    """The description for the exported file."""
     look, network, before = model.recipe.data, model.recipe.model, model.description
     return ModelDescription(
         arch=network.arch,
@@ -145,7 +145,7 @@ def describe(model: NamedModel) -> ModelDescription:
             mean=look.mean,
             std=look.std,
         ),
-        # a path would tell strangers about this machine
+        # a path would reveal details of this machine
         source=before.source
         if before
         else model.path.name
@@ -159,7 +159,7 @@ def describe(model: NamedModel) -> ModelDescription:
 
 
 def _measured(model: NamedModel) -> Measured | None:
-    """What the run measured of these very weights, or their publisher states; None where neither did."""
+    """The run's result for these exact weights, or the published one; None without either."""
     if model.published is not None and not model.changed:
         return Measured(images=imagenet.VAL_IMAGES, top1=model.published[0], top5=model.published[1])
     if model.metadata is None or model.changed:
@@ -176,7 +176,7 @@ def _measured(model: NamedModel) -> Measured | None:
 
 
 def check_images(model: NamedModel, data: Path, count: int, notice: Callable[[str], None]) -> CheckImages:
-    """`count` val images of the data set in `data`, spread over all; made ones where it has none for this model."""
+    """`count` val images of the data set in `data`, evenly spread; synthetic ones if it has none for this model."""
     try:
         index = load_dataset(data).val()
         outputs = outputs_for(model, index, notice)
@@ -202,7 +202,7 @@ def _of_val(model: NamedModel, index: Index, outputs: list[int] | None, count: i
 
 
 def _made(size: int) -> torch.Tensor:
-    """Colour gradients with noise: the same each time."""
+    """Colour gradients with noise, the same each time."""
     generator = torch.Generator().manual_seed(0)
     line = torch.linspace(0, 1, size)
     ends = torch.rand(_MADE_IMAGES, 3, 4, 1, 1, generator=generator)
@@ -214,11 +214,11 @@ def _made(size: int) -> torch.Tensor:
 def compare(
     model: NamedModel, opened: Opened, images: CheckImages, *, from_pixels: bool, progress: Progress = silent
 ) -> Check:
-    """The outputs of an exported model beside those of `model`. Raises ResnetctlError where they are not the same."""
+    """Compare an exported model's outputs with those of `model`. Raises ResnetctlError if they differ."""
     reference = replace(model.model, flip_average=False)
     ours, theirs = [], []
     total = len(images.pixels)
-    for batch in (images.pixels[:1], *images.pixels[1:].split(_BATCH)):  # one image, too: a batch may be of any size
+    for batch in (images.pixels[:1], *images.pixels[1:].split(_BATCH)):  # a single image too: batches may have any size
         if not len(batch):
             continue
         with torch.inference_mode():
@@ -241,7 +241,7 @@ def compare(
         same_top1=int((guessed == exported).sum()),
         difference=difference,
     )
-    # written so that a NaN is no equality
+    # written so that a NaN fails
     if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())) or check.correct != check.correct_exported:
         raise ResnetctlError(
             f"{opened.runtime} computes other outputs from the exported model: they differ by up to {difference:.2g}, "

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is drawn or written."""
+"""The contents of a report, before it is drawn or written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from resnetctl.suites.sheet import Tile
 
 GENERATOR = f"resnetctl {__version__} report"
-"""What the files say of who made them."""
+"""The generator named in the files."""
 _SAMPLES, _WORST = 12, 12
 
 Section = tuple[str, str, str] | None
-"""(its id, its heading, its HTML); None where there is nothing to say."""
+"""(id, heading, HTML); None without content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPart:
-    """A run, and what its model makes of the val images."""
+    """A run, and its model's result on the val images."""
 
     summary: Summary
     outcome: Outcome | None
@@ -43,7 +43,7 @@ class Gallery:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a report is made of."""
+    """The contents of a report."""
 
     runs: tuple[RunPart, ...]
     seen: tuple[Gallery, ...] = ()
@@ -56,17 +56,17 @@ class Contents:
 
 
 def names_of(runs: Sequence[RunPart]) -> list[str]:
-    """What the runs are called."""
+    """The runs' names."""
     return [part.summary.name for part in runs]
 
 
 def measured_of(runs: Sequence[RunPart]) -> list[tuple[int, Outcome]]:
-    """The runs that were evaluated, with their numbers; all on the same images, since they share a data set."""
+    """The evaluated runs with their numbers; all on the same images, since they share a data set."""
     return [(n, p.outcome) for n, p in enumerate(runs) if p.outcome and p.outcome.index and p.outcome.guesses]
 
 
 def sample_tiles(runs: Sequence[RunPart], measured: Sequence[tuple[int, Outcome]]) -> list[Tile]:
-    """Val images, evenly spread, with what each model takes them for."""
+    """Val images, evenly spread, with each model's guess."""
     from resnetctl.suites.pictures import compared_tiles, guessed_tiles
 
     index = measured[0][1].index
@@ -79,7 +79,7 @@ def sample_tiles(runs: Sequence[RunPart], measured: Sequence[tuple[int, Outcome]
 
 
 def worst_tiles(outcome: Outcome) -> list[Tile]:
-    """The mistakes about which the model was surest."""
+    """The model's most confident mistakes."""
     from resnetctl.suites.pictures import guessed_tiles
 
     assert outcome.guesses

@@ -1,4 +1,4 @@
-"""What a report draws, as numbers: the curves of several runs over epochs and over time."""
+"""The data of a report's plots: curves of several runs over epochs and over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Points = tuple[tuple[float, float], ...]
 
 MOST_POINTS = 300
-"""Of one curve: more are not seen."""
+"""Points per curve: more are not visible."""
 _UNITS = ((1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days"))
 
 
@@ -22,9 +22,9 @@ class Curve:
     """One line of a plot."""
 
     run: int
-    """Whose it is: the run's number in the report, from 0, which decides its colour."""
+    """The run's number in the report, from 0, which determines its colour."""
     name: str
-    """What is drawn, such as "val"; empty where a run has no other curve in this plot."""
+    """The quantity, such as "val"; empty if a run has only one curve in this plot."""
     points: Points
     dashed: bool = False
     marked: bool = False
@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plot and what it is about."""
+    """A plot and its labels."""
 
     title: str
     x_name: str
@@ -54,7 +54,7 @@ def over_epochs(found: Sequence[Summary]) -> list[Plot]:
 
 
 def over_time(found: Sequence[Summary]) -> list[Plot]:
-    """The same over the time that the runs have worked, without what lay between a stop and a resume."""
+    """The same over the runs' working time, without the time between a stop and a resume."""
     longest = max((line.worked for s in found for line in s.metrics.lines if math.isfinite(line.worked)), default=0.0)
     seconds, unit = next(((s, u) for s, u in reversed(_UNITS) if longest >= 2 * s), _UNITS[0])
     return _plots(found, "worked", unit, seconds)
@@ -99,7 +99,7 @@ def _points(lines: Sequence[object], x: str, y: str, scale: float, factor: float
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
-    """At most `most` points: each the mean of as many neighbours, where there are more."""
+    """At most `most` points, each the mean of equally many neighbours if there are more."""
     each = -(-len(points) // most)
     if each <= 1:
         return tuple(points)

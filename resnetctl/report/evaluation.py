@@ -1,4 +1,4 @@
-"""The section of a page on what the models are worth: scores, classes, calibration, confusion."""
+"""The page's section on evaluation: scores, classes, calibration, confusion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def evaluation(runs: Sequence[RunPart]) -> Section:
-    """What was measured for the report, and why what was not."""
+    """The results measured for the report, and the reasons for missing ones."""
     measured, names = measured_of(runs), names_of(runs)
     content = "".join(
         f'<p class="note">{html.text(p.summary.name)} was not evaluated: {html.text(p.why_not)}. '
-        "Its curves are what it logged while it trained.</p>"
+        "Its curves were logged during training.</p>"
         for p in runs
         if p.why_not
     )
@@ -34,8 +34,8 @@ def evaluation(runs: Sequence[RunPart]) -> Section:
             cal.title,
             plots.svg(cal, f"{cal.title}: {', '.join(names)}"),
             _calibration_table(cal, names),
-            "On the broken line, what has a probability of 80 % is right 80 times in 100; below it the model is too "
-            f"sure. Expected calibration error: {errors}.",
+            "On the dashed line, predictions of probability 80 % are right 80 times in 100; below it the model is "
+            f"overconfident. Expected calibration error: {errors}.",
         )
         for n, outcome in measured:
             matrix = result.confusion(n, outcome, f"What {names[n]} takes for what")

@@ -1,4 +1,4 @@
-"""Pieces of a page: every text from outside is escaped here, and nowhere else is one put into HTML."""
+"""HTML fragments: all foreign text is escaped here, and inserted into HTML nowhere else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(
 ) -> str:
     """A table whose first column names the rows; columns from `runs_from` on stand for runs and have their colours.
 
-    With `wraps` long cells take several lines; else the table scrolls by itself where the window is narrower.
+    With `wraps` long cells are wrapped; else the table scrolls in a narrow window.
     """
     cells = [
         f'<th scope="col">{chip(n - runs_from) if runs_from is not None and n >= runs_from else ""}{text(name)}</th>'
@@ -51,7 +51,7 @@ def table(
         f'<tr><th scope="row">{text(first)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     ]
-    # the keyboard scrolls what has the focus
+    # the keyboard scrolls the focused element
     return (
         f'<div class="wide{"" if wraps else " figures"}" tabindex="0" role="region" aria-label="{text(caption)}">'
         f"<table><caption>{text(caption)}</caption><thead><tr>{''.join(cells)}</tr></thead>"
@@ -60,12 +60,12 @@ def table(
 
 
 def details(summary: str, content: str) -> str:
-    """`content`, folded away."""
+    """`content`, collapsed."""
     return f"<details><summary>{text(summary)}</summary>{content}</details>"
 
 
 def plot(title: str, svg: str, behind: str, note: str = "") -> str:
-    """A plot with its title and the table behind it."""
+    """A plot with its title and data table."""
     said = f"<p>{text(note)}</p>" if note else ""
     return (
         f'<figure class="plot"><figcaption>{text(title)}</figcaption>{svg}{said}{details("Numbers", behind)}</figure>'
@@ -73,7 +73,7 @@ def plot(title: str, svg: str, behind: str, note: str = "") -> str:
 
 
 def chip(run: int) -> str:
-    """A spot of a run's colour."""
+    """A spot in a run's colour."""
     return f'<span class="chip" style="background:var(--run-{run})" aria-hidden="true"></span>'
 
 
@@ -105,7 +105,7 @@ _SPOKEN = {
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """`[H, W, 3] uint8` as an address that holds the picture itself: PNG where it is tiny, else a smaller JPEG."""
+    """`[H, W, 3] uint8` as a data URI: PNG for tiny images, else a smaller JPEG."""
     from PIL import Image
 
     image = Image.fromarray(picture)

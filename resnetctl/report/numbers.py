@@ -1,4 +1,4 @@
-"""A run's figures as texts, the same in the terminal and on the page."""
+"""A run's figures as text, the same in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def side_by_side(found: Sequence[Summary]) -> list[tuple[str, list[str]]]:
 
 
 def differing_values(found: Sequence[Summary]) -> list[tuple[str, list[Any]]]:
-    """Each recipe key whose value is not the same in all, with the values; None where a recipe cannot be read."""
+    """Each recipe key whose values differ, with the values; None for an unreadable recipe."""
     table: list[tuple[str, list[Any]]] = [("name", [s.recipe.name if s.recipe else None for s in found])]
     table += [(key, [value_of(s.recipe, key) if s.recipe else None for s in found]) for key in keys()]
     return [(key, values) for key, values in table if any(v != values[0] for v in values)]
 
 
 def median(values: Iterable[float]) -> float:
-    """Of the finite ones; NaN where there is none."""
+    """Median of the finite values; NaN without any."""
     return statistics.median([v for v in values if math.isfinite(v)] or [math.nan])
 
 
 def when(seconds: float) -> str:
-    """A moment in local time, `2026-03-01 17:45`."""
+    """A local time, `2026-03-01 17:45`."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 

@@ -1,4 +1,4 @@
-"""Where a report is written: a file of ours is replaced by a newer one, and nobody else's is."""
+"""Writes a report, replacing only files that are reports of ours."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _HEAD_BYTES = 4096
 
 
 def check_page(path: Path) -> None:
-    """Raise UsageError where a page cannot be written to `path`."""
+    """Raise UsageError if a page cannot be written to `path`."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{printable(path)} is no name of a page", hint="--out FILE.html")
+        raise UsageError(f"{printable(path)} is not the name of an HTML file", hint="--out FILE.html")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {printable(path.parent)}", hint="make it, or choose another one")
     _check_replaceable(path, "--out")
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError where `folder` is none, or holds a PNG that is no report's: it could be in the way."""
+    """Raise UsageError if `folder` is not a folder, or holds a PNG that is not a report's and could be in the way."""
     if not folder.parent.is_dir():
         raise UsageError(f"there is no folder {printable(folder.parent)}", hint="make it, or choose another one")
     if folder.exists() and not folder.is_dir():
@@ -33,13 +33,13 @@ def check_folder(folder: Path) -> None:
 def _check_replaceable(path: Path, option: str) -> None:
     if path.is_dir() or (path.exists() and not _is_ours(path)):
         raise UsageError(
-            f"{printable(path)} is there, and no report of ours: it is not replaced",
+            f"{printable(path)} exists and is not a report: it is not replaced",
             hint=f"choose another place with {option}, or move it away",
         )
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file says of itself that this program's report wrote it, in whatever version."""
+    """Whether a file names any version of our report as its generator."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     marks = (b'<meta name="generator" content="resnetctl ', b"Software\0resnetctl ")
@@ -53,7 +53,7 @@ def write_page(path: Path, page: str) -> None:
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> None:
-    """Write the PNGs into `folder`, which is made. Raises UsageError as `check_folder` does."""
+    """Write the PNGs into `folder`, creating it. Raises UsageError as `check_folder` does."""
     check_folder(folder)
     folder.mkdir(exist_ok=True)
     for name, data in pictures.items():

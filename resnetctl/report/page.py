@@ -1,4 +1,4 @@
-"""One HTML file that asks nothing of the network: how runs went, what they are worth, and what they look at."""
+"""A self-contained HTML page: how runs went, their results, and what their networks see."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from resnetctl.runs.summary import Summary
 
 _MOST_ROWS = 60
-"""Of the table behind a curve."""
+"""Rows of a curve's data table."""
 _CSS = Path(__file__).with_name("page.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What the page may load: nothing but what is in it."""
+"""Allows the page to load only its own content."""
 
 
 def page(contents: Contents) -> str:
@@ -161,7 +161,7 @@ def _worst(runs: Sequence[RunPart]) -> Section:
         title = f"<h3>{html.chip(n)}{html.text(runs[n].summary.name)}</h3>" if len(runs) > 1 else ""
         tiles = worst_tiles(outcome)
         content += title + (html.gallery(tiles) if tiles else "<p>It made no mistake.</p>")
-    text = "<p>What the model was surest of, and wrong: often the label is what is wrong.</p>"
+    text = "<p>The model's most confident mistakes: often the label is wrong.</p>"
     return ("worst", "Worst mistakes", text + content) if content else None
 
 

@@ -1,4 +1,4 @@
-"""Plots by matplotlib: as SVG whose colours the page decides, and as PNG."""
+"""Matplotlib plots: as SVG whose colours the page sets, and as PNG."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Palette(NamedTuple):
 
 
 _PAGE = Palette("#010101", "#020202", "#030303", tuple(f"#0a000{n}" for n in range(8)))
-"""Colours that stand for the page's own, which are replaced by its names for them."""
+"""Placeholders for the page's colours, replaced by its names for them."""
 _NAMES = {
     **{_PAGE.ink: "ink", _PAGE.faint: "faint", _PAGE.grid: "grid"},
     **{colour: f"run-{n}" for n, colour in enumerate(_PAGE.runs)},
@@ -38,7 +38,7 @@ _PAPER = Palette(
     "#1b1f24",
     "#5c6570",
     "#d5dade",
-    # the first ones after Okabe and Ito, who chose colours that the colour-blind tell apart
+    # the first ones after Okabe and Ito's palette for the colour-blind
     ("#0067b0", "#c2410c", "#00805e", "#a8327f", "#8a6d00", "#2b8cbe", "#7a4b2a", "#5b5fc7"),
 )
 MOST_RUNS = len(_PAPER.runs)
@@ -65,19 +65,17 @@ _STYLE: dict[str, Any] = {
 
 
 def check_matplotlib() -> None:
-    """Raise ResnetctlError where matplotlib is not installed."""
+    """Raise ResnetctlError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ResnetctlError(
-            "a report needs the package matplotlib, which draws its plots", hint="pip install 'resnetctl[report]'"
-        ) from None
+        raise ResnetctlError("a report needs the package matplotlib", hint="pip install 'resnetctl[report]'") from None
 
 
 def svg(plot: Drawn, title: str) -> str:
-    """`plot` as an `<svg>` element that a screen reader calls `title`; its colours are variables of the page's style.
+    """`plot` as an `<svg>` element labelled `title` for screen readers, its colours variables of the page's style.
 
-    Its title and the names of the runs are not in it: they are the page's.
+    It contains neither the title nor the names of the runs, which the page shows.
     """
     file = io.StringIO()
     with _style(_PAGE, title):
@@ -90,7 +88,7 @@ def svg(plot: Drawn, title: str) -> str:
         text = text.replace(colour, f"var(--{name})")
     from html import escape
 
-    # its size is the page's to decide
+    # the page sets its size
     head = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
     return f'{head} role="img" aria-label="{escape(title)}"{text[text.index(">") :]}'
 
@@ -112,7 +110,7 @@ def _style(palette: Palette, title: str) -> AbstractContextManager[None]:
 
     faint = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     settings: Any = {**_STYLE, **dict.fromkeys(faint, palette.faint), "grid.color": palette.grid}
-    settings["svg.hashsalt"] = f"resnetctl {title}"  # of the names in it: no two plots of a page share one
+    settings["svg.hashsalt"] = f"resnetctl {title}"  # for unique ids within a page
     settings |= {"text.color": palette.ink, "axes.titlecolor": palette.ink}
     context: AbstractContextManager[None] = mpl.rc_context(settings)
     return context
@@ -167,7 +165,7 @@ def _draw_curves(axes: Any, plot: Plot, palette: Palette, runs: Sequence[str] | 
 
 
 def _legend(axes: Any, palette: Palette, kinds: dict[str, bool], runs: Sequence[str] | None) -> None:
-    """What the strokes mean, and where the page does not say it the runs' colours."""
+    """A legend for the strokes and, if the page has none, for the runs' colours."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -238,7 +236,7 @@ def _draw_calibration(axes: Any, plot: Calibration, palette: Palette, runs: Sequ
         x, y = zip(*curve.points, strict=True)
         colour, most = palette.runs[curve.run], max(images)
         axes.plot(x, y, color=colour, linewidth=1.3)
-        # a point of few images says little
+        # points of few images are unreliable
         axes.scatter(x, y, [3 + 70 * n / most for n in images], color=colour, alpha=0.75, linewidths=0, clip_on=False)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)

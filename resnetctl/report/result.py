@@ -1,4 +1,4 @@
-"""What an evaluation found, as a report draws and tells it: per class, confusion, calibration."""
+"""An evaluation's results for a report: per class, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class Bars:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """What was taken for what: `counts[row][column]` images of class `row` were taken for class `column`."""
+    """Confusion: `counts[row][column]` images of class `row` were mistaken for class `column`."""
 
     title: str
     run: int
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
     totals: tuple[int, ...]
-    """Images of each class in all."""
+    """Total images of each class."""
     of: int
-    """Classes in all."""
+    """Total classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How often the runs are right, by how sure they are; in percent."""
+    """Accuracy by confidence, in percent."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -63,7 +63,7 @@ class Calibration:
 
 
 def class_bars(outcomes: Sequence[tuple[int, Outcome]]) -> Bars:
-    """Top-1 of each class, the hardest first; of many classes only those at both ends.
+    """Top-1 of each class, hardest first; of many classes only those at both ends.
 
     `outcomes` are of the same images, each with its run's number.
     """
@@ -98,7 +98,7 @@ def class_bars(outcomes: Sequence[tuple[int, Outcome]]) -> Bars:
 
 
 def confusion(run: int, outcome: Outcome, title: str) -> Matrix | None:
-    """What was taken for what; of many classes, those that are in the most frequent mistakes. None: no mistake."""
+    """The confusion matrix; of many classes, those in the most frequent mistakes. None without mistakes."""
     import numpy as np
 
     from resnetctl.suites.pictures import unique_names

@@ -1,4 +1,4 @@
-"""What a run's metrics.jsonl tells: every reading of the loss and every evaluation, and when in the run's own time."""
+"""A run's metrics.jsonl: every reading of the loss and every evaluation, with the run's own time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The training loss was read. A number that is not in the file is NaN."""
+    """A reading of the training loss. Numbers missing from the file are NaN."""
 
     step: int
     epoch: float
@@ -21,16 +21,16 @@ class Reading:
     lr: float
     images_per_second: float
     waiting: float
-    """Share of the time in which the step waited for data, 0 to 1."""
+    """Share of the time spent waiting for data, 0 to 1."""
     time: float
     """Seconds since 1970."""
     worked: float = math.nan
-    """Seconds that the run had trained and evaluated for: without the time between a stop and its resume."""
+    """Seconds of training and evaluation, excluding time between a stop and its resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The val images were evaluated. A number that is not in the file is NaN."""
+    """An evaluation on val. Numbers missing from the file are NaN."""
 
     step: int
     epoch: float
@@ -46,7 +46,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """All of a run, in the order of its steps."""
+    """All metrics of a run, in step order."""
 
     readings: tuple[Reading, ...]
     evaluations: tuple[Measured, ...]
@@ -58,12 +58,12 @@ class Metrics:
 
     @property
     def lines(self) -> list[Reading | Measured]:
-        """Both kinds as they were written: at the same step the reading comes first."""
+        """Both kinds in the order written: at the same step the reading comes first."""
         return sorted([*self.readings, *self.evaluations], key=lambda line: (line.step, isinstance(line, Measured)))
 
 
 def read_metrics(path: Path, global_batch: int) -> Metrics:
-    """The lines of `path`; none where there is no file. What is no whole line of a kind we know is left out.
+    """The lines of `path`; none if there is no file. What is no whole line of a kind we know is left out.
 
     `global_batch` gives the time that lies between two readings, from their rate in img/s.
     """
@@ -76,12 +76,12 @@ def read_metrics(path: Path, global_batch: int) -> Metrics:
             elif entry["kind"] == "eval":
                 evaluations.append(_measured(entry))
         except (KeyError, TypeError, ValueError, OverflowError):
-            continue  # the half line of a killed writer
+            continue  # a killed writer's partial line
     return _timed(Metrics(readings=tuple(readings), evaluations=tuple(evaluations)), global_batch)
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics.jsonl that are whole objects, as they are; none where there is no file."""
+    """The complete objects of a metrics.jsonl; none without a file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A run as it stands on the disk: what it is, how far it came, what it measured. No tensor is read."""
+"""Summaries of runs on disk: configuration, progress, results. No tensors are read."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from resnetctl.runs.metrics import Measured, Metrics, read_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What can be told of a run at a glance."""
+    """A run at a glance."""
 
     run: Run
     state: str | None
     """"running" (a process holds its lock), "complete", "stopped"; None before its first checkpoint."""
     recipe: Recipe | None
-    """That of its newest checkpoint, or of its recipe.toml; None where neither can be read."""
+    """From its newest checkpoint, or its recipe.toml; None if neither can be read."""
     metadata: Metadata | None
-    """Of its newest checkpoint that can be read."""
+    """Of its newest readable checkpoint."""
     metrics: Metrics
     changed: float
-    """When something was written last: seconds since 1970."""
+    """Time of the last write: seconds since 1970."""
     size: int
     """Bytes of all its files."""
 
     @property
     def name(self) -> str:
-        """The run's."""
+        """The run's name."""
         return self.run.name
 
     @property
     def epoch(self) -> float:
-        """Epochs done, as far as it is written down."""
+        """Epochs done, as far as recorded."""
         lines = self.metrics.lines
         return max(lines[-1].epoch if lines else 0.0, self.metadata.epoch if self.metadata else 0.0)
 
@@ -55,12 +55,12 @@ class Summary:
 
 
 def summaries(root: Path) -> list[Summary]:
-    """All runs under `root`, the one touched last first."""
+    """All runs under `root`, most recently modified first."""
     return sorted(map(summarise, runs(root)), key=lambda s: s.changed, reverse=True)
 
 
 def summarise(run: Run) -> Summary:
-    """What is to be told of `run`; what is damaged or missing in its folder is left out."""
+    """The summary of `run`, without anything damaged or missing in its folder."""
     running = is_locked(run.folder)
     metadata = _newest_metadata(run)
     recipe = metadata.recipe if metadata else _written_recipe(run)
@@ -81,7 +81,7 @@ def summarise(run: Run) -> Summary:
 
 def _file_stats(folder: Path) -> Iterator[os.stat_result]:
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a run that trains deletes its old checkpoints
+        with contextlib.suppress(FileNotFoundError):  # a training run deletes old checkpoints
             found = path.lstat()
             if stat.S_ISREG(found.st_mode):
                 yield found

@@ -104,7 +104,7 @@ def test_weights_on_suites_with_images(evaluate, root, tmp_path):
     first, second = results(done)
     assert (first["suite"], first["images"]) == ("v2", 3)
     assert (second["suite"], second["images"], second["correct5"]) == ("a", 2, 2)
-    assert "compares with no other result: " in done.stderr
+    assert "is not comparable with other results: " in done.stderr
 
 
 def test_the_same_counts_in_two_processes(evaluate):
@@ -122,7 +122,7 @@ def test_the_same_counts_in_two_processes(evaluate):
         (["--suite", "real"], 2, "--suite real needs a path", "real.json"),
         (["--suite", "real=nothing.json"], 3, "cannot read nothing.json", "real=FILE"),
         (["--suite", "a=nothing"], 3, "there is no folder nothing", "ImageNet-A"),
-        (["--set", "data.hflip=0.1"], 2, "data.hflip changes nothing", "data.val_size"),
+        (["--set", "data.hflip=0.1"], 2, "data.hflip has no effect", "data.val_size"),
         (["--size", "4000"], 2, "data.val_size", ""),
         (["first", "second", "--sheet", "w.png"], 2, "a single model on a single suite", "one RUN"),
         (["--sheet", "w.txt"], 2, "not the name of an image file", "FILE.png"),

@@ -92,8 +92,8 @@ def test_training_starts_from_the_exported_file(run):
 def test_odd_names_of_classes(run, tmp_path):
     done = run("export", "odd", "--out", "odd.safetensors")
     assert done.returncode == 0, done.stderr
-    assert "compared on 8 made pictures, for want of val images: " in done.stderr
-    assert "the same first class for 8 of 8 made pictures" in done.stdout
+    assert "compared on 8 synthetic images instead of val images: " in done.stderr
+    assert "the same first class for 8 of 8 synthetic images" in done.stdout
     tile(1, 60, 60).save(tmp_path / "a.png")
     top = document(run("predict", "a.png", "--weights", "odd.safetensors", "--json"))["predictions"][0]["top"]
     assert {t["class"] for t in top} == {"[/red]", "ü\x1b[31m", "a\nb", "\udcff"}
@@ -113,7 +113,7 @@ def test_what_is_there_is_kept_unless_told(run, tmp_path):
     (tmp_path / "first.safetensors").write_text("mine")
     done = run("export", "first")
     assert done.returncode == 2
-    assert "first.safetensors is there already" in done.stderr
+    assert "first.safetensors already exists" in done.stderr
     assert (tmp_path / "first.safetensors").read_text() == "mine"
     assert run("export", "first", "--overwrite", "--check", "1").returncode == 0
     assert KEY.encode() in (tmp_path / "first.safetensors").read_bytes()[:500]
@@ -123,12 +123,12 @@ def test_what_is_there_is_kept_unless_told(run, tmp_path):
     ("args", "code", "message", "hint"),
     [
         (["nothing"], 1, "no run or checkpoint nothing", "runs in"),
-        (["first", "--out", "m.xyz"], 2, "does not tell a format", "--format timm for a folder"),
+        (["first", "--out", "m.xyz"], 2, "is not that of a format", "--format timm for a folder"),
         (["first", "--format", "onnx", "--out", "m.pt2"], 2, "--format onnx ends in .onnx", "leave one"),
         (["first", "--format", "timm", "--out", "m.onnx"], 2, "--format timm is a folder", "leave one"),
         (["first", "--out", "gone/m.onnx"], 2, "there is no folder gone", "--out"),
         (["first", "--normalise"], 2, "safetensors has none", "--format onnx"),
-        (["first", "--weights", "imagenet1k-v2"], 2, "name two models", "choose one"),
+        (["first", "--weights", "imagenet1k-v2"], 2, "cannot be combined", "choose one"),
         (["first", "--best"], 1, "was measured", "without --best"),
         (["blurred", "--format", "timm"], 2, "timm has no network like this resnet18 with BlurPool", "onnx"),
     ],

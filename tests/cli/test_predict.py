@@ -147,7 +147,7 @@ def test_names_are_no_markup(predict, pictures):
         (["gone.jpg"], 2, "no such file or folder: gone.jpg", ""),
         (["."], 3, "no images found in .", ".jpg"),
         (["a.jpg", "--csv", "--json"], 2, "--csv and --json", "choose one"),
-        (["a.jpg", "--run", "x", "--weights", "y"], 2, "name two models", "choose one"),
+        (["a.jpg", "--run", "x", "--weights", "y"], 2, "cannot be combined", "choose one"),
         (["a.jpg", "--run", "nothing"], 1, "no run or checkpoint nothing", "runs"),
         (["a.jpg", "--sheet", "sheet.txt"], 2, "not the name of an image file", "FILE.png"),
         (["-", "-"], 2, "stdin can be read only once", "one -"),

@@ -151,7 +151,7 @@ def test_a_val_split_is_drawn(cli, tmp_path: Path) -> None:
     ("args", "text"),
     [
         (("--pack", "--extract"), "cannot be combined"),
-        (("--max-side", "200"), "belong to --pack"),
+        (("--max-side", "200"), "need --pack"),
         (("--val-fraction", "0"), "would leave val empty"),
         (("--val-fraction", "0.9"), "between 0.0 and 0.5"),
     ],

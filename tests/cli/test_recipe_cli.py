@@ -65,7 +65,7 @@ def test_new_never_overwrites(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("precious")
     done = cli("recipe", "new", "mine.toml", "--from", "small")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "mine.toml is there already" in done.stderr
+    assert "mine.toml already exists" in done.stderr
     assert (tmp_path / "mine.toml").read_text() == "precious"
 
 

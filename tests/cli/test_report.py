@@ -48,7 +48,7 @@ def test_without_a_data_set_the_curves_alone(report, tmp_path):
     done = report("logged", data="nowhere")
     assert done.returncode == 0, done.stderr
     assert "no data set is prepared in" in done.stderr
-    assert "the report has the curves alone" in done.stderr
+    assert "the report has only the curves" in done.stderr
     read = Page((tmp_path / "report.html").read_text())
     assert "logged was not evaluated: no data set is prepared in" in read.text
     assert len(read.all("svg")) == 10
@@ -86,10 +86,10 @@ def test_what_a_run_saw(report, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["--recipe", "small"], 2, "--recipe says what --samples shows"),
-        (["net", "--samples", "--recipe", "small"], 2, "--recipe is for what no run has begun"),
-        (["net", "--set", "train.epochs=3"], 2, "a run has its own"),
-        (["net", "--out", "r.pdf"], 2, "no name of a page"),
+        (["--recipe", "small"], 2, "--recipe needs --samples"),
+        (["net", "--samples", "--recipe", "small"], 2, "--recipe cannot be combined with runs"),
+        (["net", "--set", "train.epochs=3"], 2, "cannot change a run's own recipe"),
+        (["net", "--out", "r.pdf"], 2, "not the name of an HTML file"),
         (["nett"], 1, "did you mean net?"),
         (["--samples", "--recipe", "smal"], 2, "did you mean small?"),
         (["--samples", "--recipe", "small", "--data", "nowhere"], 3, "no data set is prepared"),
@@ -107,7 +107,7 @@ def test_a_page_of_somebody_else_stays(report, tmp_path):
     (tmp_path / "report.html").write_text("mine")
     done = report("logged", "--curves-only")
     assert done.returncode == 2
-    assert "no report of ours" in done.stderr
+    assert "is not a report" in done.stderr
     assert (tmp_path / "report.html").read_text() == "mine"
 
 

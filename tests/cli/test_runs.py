@@ -68,7 +68,7 @@ def test_list_shows_a_run_that_trains(root, cli):
 def test_no_run_is_told(tmp_path, cli):
     done = cli("runs", "list")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "there is no run in runs; start one with: resnetctl train" in done.stderr
+    assert "no runs in runs; start one with: resnetctl train" in done.stderr
 
 
 def test_show_draws_loss_and_top1_in_plain_characters(root, cli):

@@ -23,12 +23,14 @@ def test_a_report_replaces_a_report(tmp_path):
 def test_a_file_of_somebody_else_stays(tmp_path, content):
     path = tmp_path / "report.html"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="no report of ours"):
+    with pytest.raises(UsageError, match="is not a report"):
         write_page(path, OURS)
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("name", "what"), [("report.pdf", "no name of a page"), ("x/report.html", "no folder")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("report.pdf", "not the name of an HTML file"), ("x/report.html", "no folder")]
+)
 def test_names_that_cannot_be(tmp_path, name, what):
     with pytest.raises(UsageError, match=what):
         check_page(tmp_path / name)
