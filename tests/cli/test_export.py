@@ -129,7 +129,7 @@ def test_what_is_there_is_kept_unless_told(run, tmp_path):
         (["first", "--out", "gone/m.onnx"], 2, "there is no folder gone", "--out"),
         (["first", "--normalise"], 2, "safetensors has none", "--format onnx"),
         (["first", "--weights", "imagenet1k-v2"], 2, "cannot be combined", "choose one"),
-        (["first", "--best"], 1, "was measured", "without --best"),
+        (["first", "--best"], 1, "was evaluated", "without --best"),
         (["blurred", "--format", "timm"], 2, "timm has no network like this resnet18 with BlurPool", "onnx"),
     ],
 )

@@ -50,7 +50,7 @@ def test_pictures_replace_those_of_a_report(tmp_path):
 
 def test_a_picture_of_somebody_else_stays(tmp_path):
     (tmp_path / "holiday.png").write_bytes(b"\x89PNG of mine")
-    with pytest.raises(UsageError, match=r"holiday\.png is there"):
+    with pytest.raises(UsageError, match=r"holiday\.png exists"):
         write_pictures(tmp_path, {"loss.png": PNG})
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.png"]
 
