@@ -122,6 +122,14 @@ def test_a_palette_png():
     assert difference(decode(data), by_pillow(data)) == 0
 
 
+@pytest.mark.parametrize("colors", [2, 4, 16, 256])
+def test_a_palette_png_with_transparency_stays_within_its_memory(colors):
+    """TorchCodec 0.16 writes four channels of it into three, and the process aborts."""
+    data = encoded(tile(2, 497, 315).quantize(colors), "PNG", transparency=bytes([0, 128]))
+    pictures = [decode(data) for _ in range(8)]
+    assert all(difference(picture, by_pillow(data)) == 0 for picture in pictures)
+
+
 def test_gray_with_16_bits_keeps_its_range():
     """Pillow's conversion cuts at 255, which makes nearly all of such a picture white."""
     values = np.array([[0, 255, 256, 0x8000, 0xFFFF]], np.uint16)
