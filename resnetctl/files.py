@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import struct
 import sys
 import tempfile
@@ -85,10 +86,13 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def staged(path: Path) -> Iterator[Path]:
     """Yield a path at which to make a file or a folder, for those that want a path; on leaving, it becomes `path`.
 
-    It has the same name, in a temporary folder beside `path`. What was there before is replaced, a folder with all that
-    it held. On any exception nothing has changed. Files get mode 0644 less the umask.
+    It has the same name, in a temporary folder beside `path`; those that killed writers left are removed. What
+    was there before is replaced, a folder with all that it held. On any exception nothing has changed. Files get mode
+    0644 less the umask.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent) as scratch:
+    _sweep_staged(path)
+    scratch_folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
+    with scratch_folder as scratch, _in_use(Path(scratch)):
         made, before = Path(scratch) / path.name, Path(scratch) / "before"
         yield made
         for part in (made, *made.rglob("*")):
@@ -108,6 +112,33 @@ def staged(path: Path) -> Iterator[Path]:
                 before.rename(path)
             raise
         fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _in_use(folder: Path) -> Iterator[bool]:
+    """Hold a lock on `folder` itself, which goes with the process; yields False where it cannot be had."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another process has it, or the file system has no such locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+def _sweep_staged(path: Path) -> None:
+    """Remove the temporary folders of `path` that no process holds any more."""
+    for entry in path.parent.iterdir():
+        ours = entry.name.startswith(f".{path.name}.") and len(entry.name) == len(
+            f".{path.name}.12345678{_TEMP_SUFFIX}"
+        )
+        if ours and _TEMP_NAME.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+            with contextlib.suppress(OSError), _in_use(entry) as dead:
+                if dead:
+                    shutil.rmtree(entry)
 
 
 def sweep_temporary_files(folder: Path) -> None:

@@ -225,3 +225,31 @@ def test_a_name_as_long_as_a_file_system_allows(tmp_path):
     path = Path(tmp_path / ("n" * 220))
     write_atomically(path, b"x")
     assert path.read_bytes() == b"x"
+
+
+def write_aside(path: str) -> None:
+    """Begin a folder in place of `path` and wait, until killed; for `tests.process.start`."""
+    with staged(Path(path)) as aside:
+        aside.mkdir()
+        (aside / "part").write_bytes(b"x")
+        print("begun", flush=True)
+        time.sleep(100)
+
+
+def test_what_a_killed_writer_left_beside_its_path_goes_and_a_living_ones_stays(tmp_path):
+    path = tmp_path / "model"
+    dead, living = start(write_aside, path), start(write_aside, path)
+    assert [process.stdout.readline() for process in (dead, living)] == ["begun\n", "begun\n"]
+    other = tmp_path / ".model.abcdefgh.other"
+    other.mkdir()
+    dead.kill()
+    dead.communicate()
+    with staged(path) as aside:
+        aside.write_bytes(b"new")
+        assert len(list(tmp_path.glob(".model.*.resnetctl-tmp"))) == 2
+    assert len(list(tmp_path.glob(".model.*.resnetctl-tmp"))) == 1
+    living.kill()
+    living.communicate()
+    with staged(path) as aside:
+        aside.write_bytes(b"newer")
+    assert names(tmp_path) == [other.name, "model"]

@@ -83,20 +83,17 @@ def evaluate(
 ) -> Iterator[Evaluating | Result]:
     """Yield progress, and last a Result; no Result where `stopped` turned true on any rank before the end.
 
-    Each rank of `group` measures its own batches, and all get the Result of all. A loader process that takes longer
-    than `timeout` seconds for a batch is an error. With `guesses` the Result has those of each image. The network is
-    left in the mode it was in.
+    Each rank of `group` measures its own batches, and all get the Result of all, with `guesses` those of each image.
+    A loader process that takes longer than `timeout` seconds for a batch is an error. The network keeps its mode.
     """
     began, device, network = time.perf_counter(), model.device, model.network
     keep_freed_memory(device)
     was_training = network.training
     network.eval()
-    correct1 = torch.zeros((), dtype=torch.int64, device=device)
-    correct5 = torch.zeros_like(correct1)
+    correct1, correct5 = torch.zeros(2, dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     seen, unreadable, kept = 0, [], _Kept(batches) if guesses else None
-    total = len(batches.index)
-    agreement = Agreement(group)
+    total, agreement = len(batches.index), Agreement(group)
     loaded = load(batches, batches.items(), workers=workers, pin=device.type == "cuda", timeout=timeout)
     try:
         # ranks have the same number of batches or one fewer, and agree before each on a stop known before the previous
@@ -122,14 +119,14 @@ def evaluate(
     finally:
         network.train(was_training)
     counts = group.all_gather((int(correct1), int(correct5), seen, float(loss), unreadable))
-    bad = sorted(i for rank in counts for i in rank[4])
-    images = sum(rank[2] for rank in counts)
-    assert images == total, (images, total)
+    right1, right5, images, losses, lost = zip(*counts, strict=True)
+    bad = sorted(i for rank in lost for i in rank)
+    assert sum(images) == total, (images, total)
     yield Result(
-        correct1=sum(rank[0] for rank in counts),
-        correct5=sum(rank[1] for rank in counts),
-        images=images,
-        loss=sum(rank[3] for rank in counts) / (images - len(bad)) if len(bad) < images else math.nan,
+        correct1=sum(right1),
+        correct5=sum(right5),
+        images=total,
+        loss=sum(losses) / (total - len(bad)) if len(bad) < total else math.nan,
         unreadable=tuple(bad),
         seconds=time.perf_counter() - began,
         guesses=kept.gathered(group) if kept else None,

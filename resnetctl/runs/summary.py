@@ -44,7 +44,9 @@ class Summary:
 
     @property
     def epoch(self) -> float:
-        """Epochs done, as far as recorded."""
+        """Epochs done, as far as recorded; all of them after the last step, though an incomplete batch was dropped."""
+        if self.metadata and self.metadata.step >= self.metadata.steps:
+            return float(self.metadata.recipe.train.epochs)
         lines = self.metrics.lines
         return max(lines[-1].epoch if lines else 0.0, self.metadata.epoch if self.metadata else 0.0)
 

@@ -113,7 +113,9 @@ def test_a_file_of_weights_with_a_thousand_outputs_is_imagenets(suffix, tmp_path
     path = tmp_path / f"weights{suffix}"
     state = network(1000).state_dict()
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    model = find_model(str(path), asked(tmp_path, arch="resnet18"))
+    told = []
+    model = find_model(str(path), asked(tmp_path, arch="resnet18", notice=told.append))
+    assert told == [f"weights{suffix} does not name its 1,000 classes: ImageNet's are taken"]
     assert same(model, network(1000))
     assert model.classes == imagenet.wnids()
     assert model.class_names[0] == "tench"

@@ -21,6 +21,11 @@ def test_how_far_it_came(steps, state, tmp_path):
     assert summary.recipe == recipe()
 
 
+def test_a_complete_run_has_all_its_epochs_though_the_last_batch_was_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.fixtures.runs.STEPS", 29)  # 640 images, and a batch that did not fill
+    assert summarise(make_run(tmp_path, "run", steps=29)).epoch == 3
+
+
 def test_a_run_that_max_steps_ends_is_complete(tmp_path):
     assert summarise(make_run(tmp_path, "run", steps=20, of=recipe(train__max_steps=20))).state == "complete"
 
