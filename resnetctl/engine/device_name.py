@@ -11,7 +11,7 @@ def split_name(name: str) -> tuple[str, int | None]:
     """The kind and the number of a device such as `cuda:1`. Raises UsageError for another form."""
     kind, colon, number = name.partition(":")
     if kind not in KINDS or (colon and not (number.isascii() and number.isdecimal())):
-        close = did_you_mean(kind, KINDS)
+        close = "cuda" if kind == "gpu" else did_you_mean(kind, KINDS)
         raise UsageError(
             f"unknown device {printable(name)!r}" + (f": did you mean {close}?" if close else ""),
             hint=f"one of {', '.join(KINDS)}, with a number if there are several (cuda:1)",

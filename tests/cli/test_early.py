@@ -42,6 +42,7 @@ def refused(place: Path, *args: str) -> tuple[int, str, list[str]]:
 WRONG = [
     (["train", "--recipe", "smal"], 2, "no recipe is called smal"),
     (["train", "--device", "foo"], 2, "unknown device 'foo'"),
+    (["train", "--device", "gpu"], 2, "did you mean cuda?"),
     (["train", "--data", "nowhere"], 3, "no data set is prepared in nowhere"),
     (["train", "--set", "train.epochs=0"], 2, "train.epochs"),
     (["train", "--set", "data.val_size=2000"], 2, "data.val_size"),
