@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def ablation(work: Path, name: str, seed: int) -> dict[str, float]:
     return ours(root / "data", work / "runs", seed, *common, *settings(VARIANTS[name]))
 
 
-STARTS = ("finetune, from weights", "finetune, from random", "small, from random")
+STARTS = ("finetune, from weights", "finetune, from random", "small, from weights", "small, from random")
 SETS = {"digits": "10 digits × 20", "fashion": "5 other classes × 20"}
 
 
@@ -174,19 +175,21 @@ def finetune(work: Path, name: str, seed: int) -> dict[str, float]:
     words = {
         STARTS[0]: ("--weights", str(weights)),  # the recipe follows
         STARTS[1]: ("--recipe", "finetune", "--weights", "none"),
-        STARTS[2]: ("--recipe", "small", "--epochs", "20", "--batch-size", "32"),
+        STARTS[2]: ("--recipe", "small", "--epochs", "20", "--batch-size", "32", "--weights", str(weights)),
+        STARTS[3]: ("--recipe", "small", "--epochs", "20", "--batch-size", "32"),
     }[start]
     return ours(data, work / "runs", seed, *words, *settings(()))
 
 
 def pretrained(work: Path) -> Path:
-    """A checkpoint of classes 0 to 4, trained where there is none yet."""
-    run = work / "pretrained" / "start"
-    if not list(run.glob("checkpoints/step-*.json")):
-        data = fashion(work / "first-half", 1000, 500, range(5)) / "data"
-        words = ("--recipe", "small", "--epochs", str(EPOCHS), "--batch-size", str(BATCH), "--name", "start")
+    """Weights of `small` on all images of classes 0 to 4; trained, or trained on, where there are none yet."""
+    weights, run = work / "start.safetensors", work / "pretrained" / "start"
+    if not weights.exists():
+        data = fashion(work / "five-classes", 6000, 1000, range(5)) / "data"
+        words = ("--resume", str(run)) if run.exists() else ("--recipe", "small", "--epochs", "8", "--name", "start")
         print("pretraining:", ours(data, run.parent, 0, *words, *settings(())), file=sys.stderr)
-    return sorted(run.glob("checkpoints/step-*.safetensors"))[-1]
+        shutil.copyfile(sorted(run.glob("checkpoints/step-*.safetensors"))[-1], weights)
+    return weights
 
 
 PARTS = {
