@@ -71,11 +71,20 @@ def test_a_copy_is_saved_and_the_training_may_change_the_tensors_at_once(run):
     assert 0 < saver.seconds == saver.total_seconds
 
 
+def test_old_ones_go_once_the_new_one_is_committed_and_the_spared_stay(run):
+    saver = Saver(run, 1)
+    for step in (1, 2, 3, 4):
+        saver.start(state(step), metadata(step), {1})
+    saver.wait()
+    assert steps(run) == [4, 3, 1]
+    assert saver.commit == commits(run.checkpoints)[0]
+
+
 def test_one_save_at_a_time_and_nothing_waits_for_it_but_the_next(run, monkeypatch):
     go_on, real, at_work = threading.Event(), saver_module.save_checkpoint, []
 
     def slow(*args):
-        at_work.append(threading.current_thread().name)
+        at_work.append(threading.current_thread())
         assert go_on.wait(30)
         return real(*args)
 
@@ -88,11 +97,16 @@ def test_one_save_at_a_time_and_nothing_waits_for_it_but_the_next(run, monkeypat
     assert first.step == 1
     (second,) = saver.wait()
     assert second.step == 2
-    assert at_work == ["saver", "saver"]
+    assert [(thread.name, thread.daemon) for thread in at_work] == [("saver", True)] * 2
 
 
 def test_a_failure_comes_out_once_at_the_next_call_and_names_what_is_whole(run):
     saver = Saver(run, 2)
+    (run.checkpoints / "step-00000001.json").mkdir()
+    saver.start(state(1), metadata(1), set())
+    with pytest.raises(ResnetctlError, match=r"\(none was saved before\)"):
+        saver.wait()
+    (run.checkpoints / "step-00000001.json").rmdir()
     save(run, 1)
     (run.checkpoints / "step-00000002.json").mkdir()  # the record cannot be written there
     saver.start(state(2), metadata(2), set())

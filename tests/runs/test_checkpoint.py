@@ -20,7 +20,7 @@ from safetensors.torch import save as plain_save
 from resnetctl.errors import CheckpointError, ResnetctlError
 from resnetctl.files import sweep_temporary_files
 from resnetctl.runs import checkpoint as checkpoint_module
-from resnetctl.runs.checkpoint import Checkpoint, load_commit, load_file, load_newest, save_checkpoint
+from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_commit, load_file, load_newest, save_checkpoint
 from resnetctl.runs.commits import (
     FORMAT,
     Commit,
@@ -197,6 +197,25 @@ def test_none_whole_is_an_error_and_never_a_new_start(tmp_path):
     assert told == [20, 10]
     assert all_damaged.value.hint
     assert issubclass(CheckpointError, ResnetctlError)
+
+
+def test_a_checkpoint_is_named_by_its_file_or_its_run(tmp_path):
+    for run, step in (("first", 10), ("first", 20), ("second", 30)):
+        (tmp_path / run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        save_checkpoint(tmp_path / run / "checkpoints", small(step))
+    (tmp_path / "latest").symlink_to("second")
+    old, new = (commit.path for commit in reversed(commits(tmp_path / "first" / "checkpoints")))
+    told = []
+    for which, step in ((None, 30), ("second", 30), (str(tmp_path / "first"), 20), ("first", 20), (str(old), 10)):
+        path, found = find_checkpoint(tmp_path, which, told.append)
+        assert (path.name, found.metadata.step) == (f"step-{step:08d}.safetensors", step)
+    assert told == []
+    flip(new, -1)
+    assert find_checkpoint(tmp_path, "first", told.append)[0] == old
+    assert told[0].startswith(f"checkpoint {new} is damaged")
+    assert told[0].endswith("taking the one before it")
+    with pytest.raises(CheckpointError, match="no run"):
+        find_checkpoint(tmp_path, "third", told.append)
 
 
 def test_half_a_deletion_is_a_file_that_was_never_committed(tmp_path, monkeypatch):
