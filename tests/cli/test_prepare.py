@@ -97,6 +97,7 @@ def test_mistakes(cli, args: tuple[str, ...], code: int, text: str) -> None:
 
 def prepare_and_interrupt(*args: str) -> None:
     """Prepare; Ctrl-C comes when the index is about to get its name."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     kill_before(("rename *train.index.safetensors", 1), signal.SIGINT)
     sys.exit(run(["prepare", *args]))
 
