@@ -86,9 +86,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def staged(path: Path) -> Iterator[Path]:
     """Yield a path at which to make a file or a folder, for those that want a path; on leaving, it becomes `path`.
 
-    It has the same name, in a temporary folder beside `path`; those that killed writers left are removed. What
-    was there before is replaced, a folder with all that it held. On any exception nothing has changed. Files get mode
-    0644 less the umask.
+    It has the same name, in a temporary folder beside `path`; folders left by killed writers are removed. What
+    was there before is replaced, including all of a folder. On any exception nothing has changed. Files get mode 0644
+    minus the umask.
     """
     _sweep_staged(path)
     scratch_folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_TEMP_SUFFIX, dir=path.parent)
@@ -116,7 +116,7 @@ def staged(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _in_use(folder: Path) -> Iterator[bool]:
-    """Hold a lock on `folder` itself, which goes with the process; yields False where it cannot be had."""
+    """Hold a lock on `folder` itself until the process ends; yields False if that is impossible."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -130,12 +130,10 @@ def _in_use(folder: Path) -> Iterator[bool]:
 
 
 def _sweep_staged(path: Path) -> None:
-    """Remove the temporary folders of `path` that no process holds any more."""
+    """Remove temporary folders of `path` that no process holds."""
+    name = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}" + re.escape(_TEMP_SUFFIX))
     for entry in path.parent.iterdir():
-        ours = entry.name.startswith(f".{path.name}.") and len(entry.name) == len(
-            f".{path.name}.12345678{_TEMP_SUFFIX}"
-        )
-        if ours and _TEMP_NAME.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+        if name.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
             with contextlib.suppress(OSError), _in_use(entry) as dead:
                 if dead:
                     shutil.rmtree(entry)

@@ -246,7 +246,7 @@ def _weights(path: Path, asked: Asked, preset: Sequence[Override] = ()) -> Named
     if outputs == imagenet.CLASSES:
         classes, names = imagenet.wnids(), imagenet.names_of(imagenet.wnids())
         if not preset:  # a file from the Hub, whose repository says what it is, comes with one
-            asked.notice(f"{printable(path.name)} does not name its 1,000 classes: ImageNet's are taken")
+            asked.notice(f"{printable(path.name)} does not name its 1,000 classes: using ImageNet's")
     else:
         classes, names = _of_the_data_set(path, outputs, asked)
     network = build_model(ModelRecipe(arch=asked.arch or _ARCH), outputs)

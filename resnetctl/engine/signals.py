@@ -11,7 +11,7 @@ from types import FrameType
 
 from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
-_REPEAT_SECONDS = 1.0
+_REPEAT_SECONDS = 1.0  # more than unwinding takes before a run has begun
 
 
 class StopRequest:

@@ -29,10 +29,7 @@ def figures(s: Summary) -> list[tuple[str, str]]:
         ("model", recipe.model.arch + " with BlurPool" * recipe.model.blurpool if recipe else NONE),
         ("data", f"{m.data.images:,} train images, {len(m.classes):,} classes" if m else NONE),
         ("epochs", f"{s.epoch:.4g} of {recipe.train.epochs}" if recipe else f"{s.epoch:.4g}"),
-        (
-            "best top-1",
-            f"{best.top1:.2f} % after epoch {s.epoch if best == last else best.epoch:.4g}" if best else NONE,
-        ),
+        ("best top-1", f"{best.top1:.2f} % after epoch {s.epoch_of(best):.4g}" if best else NONE),
         ("last top-1, top-5", f"{last.top1:.2f} %, {last.top5:.2f} %" if last else NONE),
         ("last val loss", _number(last.loss if last else math.nan)),
         ("last training loss", _number(readings[-1].loss if readings else math.nan)),

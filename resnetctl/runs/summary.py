@@ -44,11 +44,18 @@ class Summary:
 
     @property
     def epoch(self) -> float:
-        """Epochs done, as far as recorded; all of them after the last step, though an incomplete batch was dropped."""
-        if self.metadata and self.metadata.step >= self.metadata.steps:
-            return float(self.metadata.recipe.train.epochs)
-        lines = self.metrics.lines
-        return max(lines[-1].epoch if lines else 0.0, self.metadata.epoch if self.metadata else 0.0)
+        """Epochs done, as far as recorded."""
+        m, lines = self.metadata, self.metrics.lines
+        return self._epochs(m.step if m else 0, max(lines[-1].epoch if lines else 0.0, m.epoch if m else 0.0))
+
+    def epoch_of(self, evaluation: Measured) -> float:
+        """Epochs done when `evaluation` was made."""
+        return self._epochs(evaluation.step, evaluation.epoch)
+
+    def _epochs(self, step: int, recorded: float) -> float:
+        """`recorded`, but all epochs after the last step, though an incomplete batch was dropped."""
+        m = self.metadata
+        return float(m.recipe.train.epochs) if m and step >= m.steps else recorded
 
     @property
     def last(self) -> Measured | None:

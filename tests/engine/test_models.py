@@ -115,7 +115,7 @@ def test_a_file_of_weights_with_a_thousand_outputs_is_imagenets(suffix, tmp_path
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
     told = []
     model = find_model(str(path), asked(tmp_path, arch="resnet18", notice=told.append))
-    assert told == [f"weights{suffix} does not name its 1,000 classes: ImageNet's are taken"]
+    assert told == [f"weights{suffix} does not name its 1,000 classes: using ImageNet's"]
     assert same(model, network(1000))
     assert model.classes == imagenet.wnids()
     assert model.class_names[0] == "tench"

@@ -1,6 +1,7 @@
 """A run at a glance: how far it came and whether it goes on."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,14 @@ def test_how_far_it_came(steps, state, tmp_path):
 
 def test_a_complete_run_has_all_its_epochs_though_the_last_batch_was_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.fixtures.runs.STEPS", 29)  # 640 images, and a batch that did not fill
-    assert summarise(make_run(tmp_path, "run", steps=29)).epoch == 3
+    summary = summarise(make_run(tmp_path, "run", steps=29))
+    assert summary.epoch == 3
+    assert summary.epoch_of(replace(summary.last, step=29, epoch=2.9)) == 3
+
+
+def test_an_evaluation_keeps_its_epoch_when_the_run_has_gone_on(tmp_path):
+    summary = summarise(make_run(tmp_path, "run", steps=25))
+    assert (summary.epoch, summary.epoch_of(summary.last)) == (2.5, summary.last.epoch)
 
 
 def test_a_run_that_max_steps_ends_is_complete(tmp_path):
