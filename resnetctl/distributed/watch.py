@@ -23,8 +23,9 @@ class Watch:
     """A thread that waits for the previous rank in a ring of all ranks to report its end.
 
     If that rank fails, or its connection breaks because it was killed, the next rank is told at once. Unless this rank
-    is leaving already (`Group.leaving`), or does so within GRACE_SECONDS, `lost` is called, which ends the process.
-    Without a watch, a rank waiting for its GPU would wait until NCCL's collectives time out.
+    is leaving already (`Group.leaving`), or does so within GRACE_SECONDS (twice that if it was only told), `lost` is
+    called, which ends the process. Without a watch, a rank waiting for its GPU would wait until
+    NCCL's collectives time out.
     """
 
     def __init__(self, group: Group, lost: Callable[[LostRankError], None]) -> None:
@@ -48,7 +49,8 @@ class Watch:
         self._heard.set()
         if self._word != _DONE:
             self.fail()
-            if not self._group.leaving.wait(GRACE_SECONDS):
+            # who noticed the loss knows more of it than who was told, and so reports it first
+            if not self._group.leaving.wait(GRACE_SECONDS * (2 if self._word == _FAILED else 1)):
                 self._lost(lost)
 
     def has_heard_of_failure(self) -> bool:
@@ -70,4 +72,6 @@ class Watch:
         with self._speaking:
             if not self._has_spoken:
                 self._has_spoken = True
-                dist.send(torch.tensor([word]), (self._group.rank + 1) % self._group.size, group=self._ring)
+                sent = dist.isend(torch.tensor([word]), (self._group.rank + 1) % self._group.size, group=self._ring)
+                assert sent is not None
+                sent.wait(timedelta(seconds=GRACE_SECONDS))  # not for ever, if that rank is the one that is gone
