@@ -2,9 +2,10 @@
 
 The files are hard links to photographs of 500×375 and about 90 kB, in one folder. A model that looks at ten bytes of
 each picture stands in for a real one, so that reading, decoding, resizing, handing over and telling are what is
-measured; beside it, in the same rounds, as many images from the training loader, which `bench loader` measures, and
-from the evaluation's, which resizes whole pictures as `predict` does. Two cores, two workers; wall time, and processor
-time, which tells more on a machine that others use too.
+measured; beside it, in the same rounds, as many images from the training loader, which `bench loader` measures, with
+TorchCodec (which `predict` decodes with, too) and with nvImageCodec where it is installed, and from the evaluation's,
+which resizes whole pictures as `predict` does. Two cores, two workers; wall time, and processor time, which tells more
+on a machine that others use too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from resnetctl.data.batches.eval import EvalBatches, eval_view
 from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.dataset import load_dataset
+from resnetctl.data.images import nvimgcodec
 from resnetctl.data.index import Index
 from resnetctl.data.pictures import find_pictures
 from resnetctl.data.prepare import prepare
@@ -76,10 +78,11 @@ def predicting(pictures: Path) -> None:
     assert not any(p.problem for p in found)
 
 
-def loading(index: Index) -> None:
+def loading(index: Index, decoder: str) -> None:
     """As many images of the loader, with the recipe that `predict` takes, too."""
-    batch = [Override(f"train.{key}_batch", BATCH, "benchmark") for key in ("global", "micro")]
-    view = train_view(load_recipe("torchvision-v1", overrides=batch), index, BATCH)
+    changed = {"train.global_batch": BATCH, "train.micro_batch": BATCH, "data.decoder": decoder}
+    overrides = [Override(key, value, "benchmark") for key, value in changed.items()]
+    view = train_view(load_recipe("torchvision-v1", overrides=overrides), index, BATCH)
     batches = load_train(TrainBatches(view), range(-(-FILES // BATCH)), device=torch.device("cpu"), workers=WORKERS)
     assert sum(len(b.labels) for b in batches) >= FILES
 
@@ -103,11 +106,17 @@ def main() -> None:
     prepare(args.work / "files", args.work / "photos", "folder")
     index = load_dataset(args.work / "files").train()
     result: dict[str, Any] = {"files": FILES, "load_at_start": round(os.getloadavg()[0], 2)}
-    found: dict[str, list[tuple[float, float]]] = {"loader": [], "evaluation": [], "predict": []}
+    ways: dict[str, Callable[[], None]] = {
+        "loader": lambda: loading(index, "torchcodec"),
+        "evaluation": lambda: evaluating(index),
+        "predict": lambda: predicting(pictures),
+    }
+    if not nvimgcodec.why_not():
+        ways["loader, nvimgcodec"] = lambda: loading(index, "nvimgcodec")
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(args.repeats):
-        found["loader"].append(timed(lambda: loading(index)))
-        found["evaluation"].append(timed(lambda: evaluating(index)))
-        found["predict"].append(timed(lambda: predicting(pictures)))
+        for name, way in ways.items():
+            found[name].append(timed(way))
     for at, figure in enumerate(("img_s", "cpu_ms_per_image")):
         result[figure] = {name: statistics.median(run[at] for run in runs) for name, runs in found.items()}
         result[f"{figure}_of_each_round"] = {name: [run[at] for run in runs] for name, runs in found.items()}
