@@ -156,7 +156,7 @@ class Index:
                 raise ValueError(f"{key} out of range")
         for key in _STRINGS:
             ends = arrays[f"{key}_ends"]
-            if (np.diff(ends) < 0).any() or ends[0] < 0 or ends[-1] > len(arrays[f"{key}_bytes"]):
+            if (np.diff(ends, prepend=0) < 0).any() or ends[-1] > len(arrays[f"{key}_bytes"]):
                 raise ValueError(f"{key} out of range")
         numbers = self.info.quarantined
         if sorted(set(numbers)) != list(numbers) or (numbers and not 0 <= numbers[0] <= numbers[-1] < count):
@@ -250,17 +250,16 @@ class Index:
 
     def _pread(self, c: int, offset: int, length: int) -> bytes:
         if self.containers > 4096:  # one file per sample: descriptors would run out
-            fd = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.container_path(c), os.O_RDONLY)
             try:
                 return os.pread(fd, length, offset)
             finally:
                 os.close(fd)
-        fd = self._open_files.get(c, -1)
-        if fd < 0:
+        if c not in self._open_files:
             if len(self._open_files) >= 512:
                 os.close(self._open_files.pop(next(iter(self._open_files))))
-            fd = self._open_files[c] = os.open(self.container_path(c), os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(fd, length, offset)
+            self._open_files[c] = os.open(self.container_path(c), os.O_RDONLY)
+        return os.pread(self._open_files[c], length, offset)
 
 
 def open_unchanged(path: Path, fingerprint: str | None) -> Index:

@@ -102,11 +102,11 @@ def evaluate(
                 return
             batch = next(loaded, None)
             if batch is None:
-                continue
+                break
             with torch.inference_mode():
                 logits = model.logits(batch.images)
                 labels = batch.labels.to(device, non_blocking=True)
-                top = logits.topk(min(5, logits.shape[1]), dim=1)
+                top = logits.topk(min(5, logits.shape[1]))
                 hits = top.indices == labels[:, None]
                 correct1 += hits[:, 0].sum()
                 correct5 += hits.any(1).sum()

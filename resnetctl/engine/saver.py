@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import torch
 
+from resnetctl.engine.device import synchronise
 from resnetctl.engine.events import Saved
 from resnetctl.errors import CheckpointError, ResnetctlError, printable
 from resnetctl.runs.checkpoint import Checkpoint, save_checkpoint
@@ -27,8 +28,7 @@ class Saver:
         """Duration of the last save, in parallel to training, and of all of them; 0 before the first."""
         self._copies: dict[str, torch.Tensor] = {}
         self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-        self._saved: Saved | None = None
+        self._outcome: Saved | Exception
 
     def start(self, tensors: dict[str, torch.Tensor], metadata: Metadata, spared: set[int]) -> list[Saved]:
         """Copy `tensors` and begin to write them; waits for the checkpoint before this one, and returns it.
@@ -57,8 +57,8 @@ class Saver:
             }
         for k, t in tensors.items():
             self._copies[k].copy_(t, non_blocking=True)
-        for device in {t.device for t in tensors.values() if t.device.type != "cpu"}:
-            torch.get_device_module(device.type).synchronize(device)
+        for device in {t.device for t in tensors.values()}:
+            synchronise(device)
         return {k: self._copies[k] for k in tensors}
 
     def _write(self, checkpoint: Checkpoint, spared: set[int]) -> None:
@@ -68,11 +68,11 @@ class Saver:
             commit = save_checkpoint(self.run.checkpoints, checkpoint)
             prune(commits(self.run.checkpoints), commit, self.keep, spared)
         except Exception as error:
-            self._failure = error
+            self._outcome = error
             return
         self.commit, self.seconds = commit, time.perf_counter() - began
         self.total_seconds += self.seconds
-        self._saved = Saved(step=commit.step, path=commit.path, bytes=commit.size, seconds=self.seconds)
+        self._outcome = Saved(step=commit.step, path=commit.path, bytes=commit.size, seconds=self.seconds)
 
     @property
     def is_busy(self) -> bool:
@@ -81,16 +81,12 @@ class Saver:
 
     def poll(self) -> list[Saved]:
         """The checkpoints saved since the last call, without waiting. Raises ResnetctlError if a save failed."""
-        thread = self._thread
-        if thread is None or thread.is_alive():
+        if self._thread is None or self._thread.is_alive():
             return []
-        thread.join()
         self._thread = None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise self._explain(failure) from failure
-        saved, self._saved = self._saved, None
-        return [saved] if saved else []
+        if isinstance(self._outcome, Exception):
+            raise self._explain(self._outcome) from self._outcome
+        return [self._outcome]
 
     def wait(self) -> list[Saved]:
         """As `poll`, after any pending save."""

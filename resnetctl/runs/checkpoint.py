@@ -78,7 +78,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Commit:
     """
     step = checkpoint.metadata.step
     path = folder / checkpoint_name(step)
-    metadata = json.dumps({"format": FORMAT, **checkpoint.metadata.to_json()}, sort_keys=True, ensure_ascii=True)
+    metadata = json.dumps({"format": FORMAT, **checkpoint.metadata.to_json()}, sort_keys=True)
     digest, size = hashlib.sha256(), 0
     with atomic_file(path) as fd:
         for part in _serialise(checkpoint.tensors, metadata):
@@ -194,7 +194,7 @@ def _tensors(path: Path, fd: int, header: Header) -> Iterator[tuple[str, torch.T
             raise ValueError(f"shape of {key}")
         count = 1
         for n in shape:
-            if type(n) is not int or not 0 <= n <= size:
+            if type(n) is not int or n not in range(size):
                 raise ValueError(f"shape of {key}")
             count *= n
         # tensors must be contiguous, so their sizes add up to the file's: none can claim more memory than that

@@ -77,7 +77,7 @@ def _read_record(path: Path, step: int) -> Commit | None:
 def uncommitted(folder: Path) -> list[Path]:
     """Checkpoint files of `folder` without a readable record, newest first."""
     files = [p for p in folder.glob("step-*.safetensors") if _NAME.fullmatch(p.name) and not p.is_symlink()]
-    return sorted((p for p in files if committed(p) is None), key=lambda p: p.name, reverse=True)
+    return sorted((p for p in files if committed(p) is None), reverse=True)
 
 
 def committed(path: Path) -> Commit | None:
@@ -150,9 +150,8 @@ def read_header(path: Path, fd: int) -> Header:
 
     Raises CheckpointError if it is damaged, of another format version, or not a checkpoint of resnetctl.
     """
-    size = os.fstat(fd).st_size
     length = int.from_bytes(os.pread(fd, 8, 0), "little")
-    if size < 8 or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+    if length > min(_MAX_HEADER_BYTES, os.fstat(fd).st_size - 8):
         raise damaged(path, "its header does not fit into it")
     try:
         header = json.loads(os.pread(fd, length, 8))

@@ -1,22 +1,28 @@
 """Top-1, top-5 and loss counted by hand, image by image."""
 
 import math
+import shutil
+import time
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy, log_softmax
 
 from resnetctl.data.batches.eval import EvalBatches, EvalView
 from resnetctl.data.images.decode import centre, decode
 from resnetctl.data.index import Index
-from resnetctl.engine.evaluate import Result, evaluate
+from resnetctl.distributed.group import Group
+from resnetctl.distributed.world import World
+from resnetctl.engine.evaluate import Result, eval_batch, eval_batches, evaluate, why_invalid
 from resnetctl.engine.events import Evaluating
 from resnetctl.engine.inference import Compiled, Model
 from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.trainer import Trainer
-from resnetctl.errors import DataError
+from resnetctl.errors import DataError, ResnetctlError
 from resnetctl.recipe import DataRecipe, Override, load_recipe
 from tests.fixtures.small_index import pictures, write_index
 
@@ -49,9 +55,13 @@ def run(
     compiled=None,
     **options,
 ):
-    data = DataRecipe(val_resize=36, val_size=32)
-    used = Model(
-        network=model,
+    used = model_of(model, precision=precision, flip_average=flip_average, outputs=outputs, compiled=compiled)
+    return list(evaluate(used, EvalBatches(view_of(path, batch)), workers=workers, **options))
+
+
+def model_of(network, *, precision=torch.float32, flip_average=False, outputs=None, compiled=None) -> Model:
+    return Model(
+        network=network,
         normalise=Normalise(MEAN, STD, CPU),
         device=CPU,
         precision=precision,
@@ -59,7 +69,10 @@ def run(
         outputs=outputs,
         compiled=compiled,
     )
-    return list(evaluate(used, EvalBatches(EvalView(index=path, data=data, batch=batch)), workers=workers, **options))
+
+
+def view_of(path, batch: int) -> EvalView:
+    return EvalView(index=path, data=DataRecipe(val_resize=36, val_size=32), batch=batch)
 
 
 def by_hand(model, path, flip_average=False):
@@ -99,7 +112,21 @@ def test_the_counts_are_those_made_by_hand(flip_average, tmp_path):
     assert result.top1 == pytest.approx(100 * correct1 / 45)
     assert result.top5 == pytest.approx(100 * correct5 / 45)
     assert result.unreadable == ()
-    assert result.seconds > 0
+
+
+def test_the_loss_is_summed_in_double_precision(tmp_path):
+    """Batches of one image: so each of the 45 summands is known to the last bit."""
+    path, model = index_of(tmp_path, 9), tiny(9)
+    used, batches = model_of(model), EvalBatches(view_of(path, 1))
+    model.eval()
+    with torch.inference_mode():
+        each = [float(cross_entropy(used.logits(b.images), b.labels)) for b in map(batches.__getitem__, range(45))]
+    assert run(model, path, batch=1)[-1].loss == pytest.approx(math.fsum(each) / 45, rel=1e-14)
+
+
+def test_the_duration_is_told_in_seconds(tmp_path):
+    path, began = index_of(tmp_path, 2), time.perf_counter()
+    assert 0 < run(tiny(2), path)[-1].seconds < time.perf_counter() - began
 
 
 def test_batches_and_workers_change_nothing(tmp_path):
@@ -237,6 +264,8 @@ def test_the_guesses_are_those_of_the_counts(batch, workers, tmp_path):
     result = run(model, path, batch=batch, workers=workers, guesses=True)[-1]
     guesses = result.guesses
     assert guesses.labels.shape == guesses.probabilities.shape == (35, 5)
+    assert guesses.truth.dtype == np.int64
+    assert guesses.truth.tolist() == index.label.tolist()
     hits = guesses.labels == index.label[:, None]
     assert (hits[:, 0].sum(), hits.any(1).sum()) == (result.correct1, result.correct5)
     unread = [i for i in range(35) if index.name(i) in bad]
@@ -261,3 +290,48 @@ def test_only_the_chosen_outputs_compete(tmp_path):
     assert (result.correct1, result.correct5) == (expected.correct1, 15)
     assert result.loss == pytest.approx(expected.loss, rel=1e-5)
     assert result.guesses.labels.tolist() == expected.guesses.labels.tolist()
+
+
+# --- which batches, and what cannot be believed -----------------------------------------------------------------
+
+
+def test_each_rank_has_its_part_of_the_split_as_the_recipe_reads_it(tmp_path):
+    index = Index(index_of(tmp_path, 9))
+    recipe = load_recipe("small", overrides=[Override("data.val_size", 40, "test")])
+    alone = eval_batches(recipe, index, CPU)
+    view = EvalView(index=index.path, fingerprint=index.info.fingerprint, data=recipe.data, batch=64)
+    assert alone.view == view
+    assert alone[0].images.shape == (45, 3, 40, 40)
+    second = eval_batches(recipe, index, CPU, Group(World(rank=1, size=3)))
+    assert second.view == replace(view, rank=1, world_size=3)
+
+
+@pytest.mark.parametrize(("kind", "images"), [("cpu", 64), ("mps", 64), ("cuda:1", 256)])
+def test_a_gpu_sees_more_images_at_once(kind, images):
+    assert eval_batch(torch.device(kind)) == images
+
+
+class Hanging(EvalBatches):
+    """Storage that does not answer."""
+
+    def __getitem__(self, item):
+        time.sleep(1000)
+
+
+def test_storage_that_does_not_answer_is_an_error_after_the_timeout(tmp_path):
+    batches, model = Hanging(view_of(index_of(tmp_path, 2), 4)), tiny(2).train()
+    with pytest.raises(ResnetctlError, match="no batch came from the loader workers for 1 seconds"):
+        list(evaluate(model_of(model), batches, workers=1, timeout=1))
+    assert model.training
+
+
+def test_a_result_with_too_many_unreadable_images_is_not_believed(tmp_path):
+    bad = ("class0/000.jpg", "class1/002.jpg", "class2/001.jpg", "class2/002.jpg")
+    path, model = index_of(tmp_path, 3, bad=bad[:1]), tiny(3)
+    assert why_invalid(run(model, path)[-1], Index(path)) is None, "one may be"
+    path = index_of(tmp_path, 3, bad=bad)
+    error = why_invalid(run(model, path)[-1], Index(path))
+    assert error.message.startswith("4 of 15 val images cannot be read, such as class0/000.jpg, class1/002.jpg, class2")
+    assert "resnetctl verify" in error.hint
+    shutil.rmtree(tmp_path / "val")
+    assert "the val images are gone" in why_invalid(run(model, path)[-1], Index(path)).message

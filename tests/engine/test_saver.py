@@ -1,6 +1,9 @@
 """What stays of what was saved, one save at a time, and how a failure comes out."""
 
+import os
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,9 +69,65 @@ def test_a_copy_is_saved_and_the_training_may_change_the_tensors_at_once(run):
     assert saver.start(tensors, metadata(1), set()) == []
     tensors["model.w"].fill_(-1)
     (saved,) = saver.wait()
-    assert load_commit(commits(run.checkpoints)[0]).tensors["model.w"].tolist() == [1.0] * 4
-    assert (saved.step, saved.bytes) == (1, saved.path.stat().st_size)
-    assert 0 < saver.seconds == saver.total_seconds
+    (commit,) = commits(run.checkpoints)
+    assert load_commit(commit).tensors["model.w"].tolist() == [1.0] * 4
+    assert (saved.step, saved.path, saved.bytes) == (1, commit.path, commit.path.stat().st_size)
+
+
+def test_the_time_of_the_last_save_and_of_all_is_told(run):
+    saver, began = Saver(run, 2), time.perf_counter()
+    assert (saver.commit, saver.seconds, saver.total_seconds) == (None, 0, 0)
+    saver.start(state(1), metadata(1), set())
+    (first,) = saver.start(state(2), metadata(2), set())
+    (second,) = saver.wait()
+    assert saver.seconds == second.seconds > 0
+    assert saver.total_seconds == first.seconds + second.seconds <= time.perf_counter() - began
+
+
+def test_the_memory_of_the_copy_is_used_again_while_the_shapes_stay(run, monkeypatch):
+    """And it is contiguous, so that the thread has only to write it."""
+    real, seen = saver_module.save_checkpoint, []
+
+    def look(folder, copied):
+        seen.append(copied.tensors)
+        assert all(t.is_contiguous() for t in copied.tensors.values())
+        return real(folder, copied)
+
+    monkeypatch.setattr(saver_module, "save_checkpoint", look)
+    saver = Saver(run, 9)
+    for step, width in ((1, 3), (2, 3), (3, 5)):
+        conv = torch.full((2, 3, width, width), float(step)).to(memory_format=torch.channels_last)
+        saver.start(state(step) | {"model.conv": conv}, metadata(step), set())
+        saver.wait()
+        found = load_commit(commits(run.checkpoints)[0]).tensors["model.conv"]
+        assert found.tolist() == conv.tolist()
+    places = [{k: t.data_ptr() for k, t in tensors.items()} for tensors in seen]
+    assert places[0] == places[1]
+    assert places[1]["model.conv"] != places[2]["model.conv"]
+
+
+def test_a_tensor_that_is_gone_is_not_saved_again(run):
+    saver = Saver(run, 9)
+    saver.start(state(1) | {"ema.w": torch.ones(2)}, metadata(1), set())
+    saver.start(state(2), metadata(2), set())
+    saver.wait()
+    assert [sorted(load_commit(c).tensors) for c in commits(run.checkpoints)] == [["model.w"], ["ema.w", "model.w"]]
+
+
+def test_the_metrics_are_on_the_disk_before_the_checkpoint_that_goes_on_after_them(run, monkeypatch):
+    run.log({"kind": "train", "step": 1})
+    synced, real = [], os.fsync
+
+    def see(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", see)
+    saver = Saver(run, 2)
+    saver.start(state(1), metadata(1), set())
+    saver.wait()
+    assert synced[0] == run.metrics.name
+    assert any("step-00000001.safetensors" in name for name in synced[1:])
 
 
 def test_old_ones_go_once_the_new_one_is_committed_and_the_spared_stay(run):
@@ -92,11 +151,13 @@ def test_one_save_at_a_time_and_nothing_waits_for_it_but_the_next(run, monkeypat
     saver = Saver(run, 2)
     assert saver.start(state(1), metadata(1), set()) == []
     assert saver.poll() == []  # the training goes on
+    assert saver.is_busy
     threading.Timer(0.2, go_on.set).start()
     (first,) = saver.start(state(2), metadata(2), set())
     assert first.step == 1
     (second,) = saver.wait()
     assert second.step == 2
+    assert not saver.is_busy
     assert [(thread.name, thread.daemon) for thread in at_work] == [("saver", True)] * 2
 
 

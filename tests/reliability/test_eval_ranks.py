@@ -2,6 +2,7 @@
 
 import os
 import socket
+from itertools import accumulate
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from resnetctl.data.dataset import load_dataset
 from resnetctl.distributed.group import joined
 from resnetctl.distributed.world import read_world
 from resnetctl.engine.evaluate import Result, evaluate
+from resnetctl.engine.events import Evaluating
 from resnetctl.engine.inference import in_use
 from resnetctl.model.resnet import build_model
 from resnetctl.recipe import Override, load_recipe
@@ -26,11 +28,12 @@ def measure(rank: int, world: int, port: int, root, results) -> None:
     recipe = load_recipe("small", overrides=[Override("model.arch", "resnet18", "test")])
     model = build_model(recipe.model, 3)
     with joined(read_world(os.environ)) as group:
-        view = eval_view(load_dataset(root).val().path, batch=4, rank=group.rank, world_size=group.size)
+        view = eval_view(load_dataset(root).val().path, batch=5, rank=group.rank, world_size=group.size)
         used = in_use(model, recipe, CPU, torch.float32)
         *progress, result = evaluate(used, EvalBatches(view), workers=0, group=group, guesses=True)
         assert isinstance(result, Result)
-        assert progress[-1].images <= progress[-1].total == 23
+        seen = accumulate(min(5, 23 - 5 * item) for item in range(group.rank, 5, group.size))
+        assert progress == [Evaluating(images=min(23, n * group.size), total=23) for n in seen]
         results[rank] = (result.correct1, result.correct5, result.images, round(result.loss, 5), result.unreadable)
         results[rank] += (result.guesses.labels.tolist(),)
 

@@ -29,6 +29,7 @@ from resnetctl.runs.commits import (
     load_metadata,
     remove,
     set_aside,
+    uncommitted,
     verify_commit,
 )
 from tests.fixtures.checkpoints import checkpoint, metadata
@@ -104,10 +105,59 @@ def test_the_file_is_plain_safetensors(tmp_path):
 def test_the_same_state_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    backwards = Checkpoint(dict(reversed(tensors().items())), METADATA)
+    environment = dict(reversed(METADATA.environment.items()))
+    backwards = Checkpoint(dict(reversed(tensors().items())), metadata(12, environment=environment))
     a, b = save_checkpoint(tmp_path / "a", state()), save_checkpoint(tmp_path / "b", backwards)
     assert a.path.read_bytes() == b.path.read_bytes()
     assert a.sha256 == b.sha256
+
+
+@pytest.mark.parametrize("length", range(1, 10))
+def test_the_bytes_are_those_of_the_library(length, tmp_path):
+    """Largest types first, a header without blanks but for those that align what follows, whatever its length."""
+    found = {
+        "a" * length: torch.arange(3, dtype=torch.uint8),
+        "b": torch.randn(2, 3),
+        "c": torch.arange(4),
+        "d": torch.zeros(1, dtype=torch.bfloat16),
+    }
+    path = save_checkpoint(tmp_path, Checkpoint(found, METADATA)).path
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    assert path.read_bytes() == plain_save(found, said)
+
+
+def test_no_tensors_and_eight_dimensions_are_no_damage(tmp_path):
+    found = {"model.w": torch.arange(6.0).reshape(1, 2, 1, 1, 3, 1, 1, 1)}
+    for step, content in ((1, found), (2, {})):
+        commit = save_checkpoint(tmp_path, Checkpoint(content, metadata(step)))
+        assert equal(load_commit(commit), Checkpoint(content, metadata(step)))
+
+
+def test_a_tensor_larger_than_one_read_comes_back(tmp_path):
+    """The file is read in pieces of 16 MiB."""
+    found = {"model.w": torch.arange((20 << 20) // 4, dtype=torch.int32)}
+    commit = save_checkpoint(tmp_path, Checkpoint(found, METADATA))
+    assert torch.equal(load_commit(commit).tensors["model.w"], found["model.w"])
+
+
+def test_a_disk_that_gives_back_other_bytes_is_noticed_and_the_earlier_one_stays(tmp_path, monkeypatch):
+    before = save_checkpoint(tmp_path, small(10))
+    real = os.fsync
+
+    def failing(fd: int) -> None:
+        real(fd)
+        if os.fstat(fd).st_size > 9:
+            os.pwrite(fd, b"?", 9)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(CheckpointError, match="reads back differently from what was written") as caught:
+        save_checkpoint(tmp_path, small(20))
+    monkeypatch.undo()
+    assert str(tmp_path / "step-00000020.safetensors") in caught.value.message
+    assert "earlier checkpoints are untouched" in caught.value.hint
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010.json", "step-00000010.safetensors"]
+    assert equal(load_commit(before), small(10))
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0, 0o644)])
@@ -126,8 +176,10 @@ def test_the_files_can_be_read_by_whom_the_umask_allows(umask, mode, tmp_path):
 def test_the_record_says_what_was_written(tmp_path):
     commit = save_checkpoint(tmp_path, small(1200))
     assert commit.path.name == checkpoint_name(1200) == "step-00001200.safetensors"
-    record = json.loads(commit.path.with_suffix(".json").read_text())
-    assert record == {"step": 1200, "size": commit.path.stat().st_size, "sha256": commit.sha256}
+    size = commit.path.stat().st_size
+    record = commit.path.with_suffix(".json").read_text()
+    assert record == f'{{"sha256": "{commit.sha256}", "size": {size}, "step": 1200}}\n'
+    assert commit == Commit(commit.path, 1200, size, commit.sha256) == commits(tmp_path)[0]
     digest = subprocess.run(["sha256sum", commit.path], capture_output=True, text=True, check=True).stdout
     assert digest.split()[0] == commit.sha256
 
@@ -153,6 +205,8 @@ def test_checkpoints_are_found_by_their_records(tmp_path):
         assert [c.step for c in commits(tmp_path)] == [123_456_789, 30]
     record.write_bytes(content.replace(b"200", b"201"))
     assert [c.step for c in commits(tmp_path)] == [123_456_789, 30]
+    record.write_bytes(b" " * 5000 + content)  # so long is none
+    assert [c.step for c in commits(tmp_path)] == [123_456_789, 30]
     record.write_text('{"sha256": "0", "size": Infinity, "step": 200}')
     assert [c.step for c in commits(tmp_path)] == [123_456_789, 30]
     record.unlink()
@@ -161,14 +215,27 @@ def test_checkpoints_are_found_by_their_records(tmp_path):
 
 
 def test_other_files_are_no_checkpoints(tmp_path):
-    commit = save_checkpoint(tmp_path, small(7))
-    data, record = commit.path.read_bytes(), commit.path.with_suffix(".json").read_text()
-    for stem in ("step-7", "step-0000007x", "last", ".step-00000008.safetensors.abcdefgh"):
+    own = [save_checkpoint(tmp_path, small(step)) for step in (7, 6, 5, 4)]
+    data, record = own[0].path.read_bytes(), own[0].path.with_suffix(".json").read_text()
+    copies = [f"step-0000000{n}-copy" for n in range(8)]
+    for stem in (*copies, "step-7", "step-0000007x", "last", ".step-00000008.safetensors.abcdefgh"):
         (tmp_path / f"{stem}.safetensors").write_bytes(data)
         (tmp_path / f"{stem}.json").write_text(record)
-    (tmp_path / "step-00000009.safetensors").symlink_to(commit.path)
+    (tmp_path / "step-00000009.safetensors").symlink_to(own[0].path)
     (tmp_path / "step-00000009.json").write_text(record.replace('"step": 7', '"step": 9'))
-    assert [c.step for c in commits(tmp_path)] == [7]
+    (tmp_path / "step-00000010.safetensors").symlink_to(own[0].path)
+    assert commits(tmp_path) == own
+    assert uncommitted(tmp_path) == []
+
+
+def test_files_without_a_readable_record_are_listed_newest_first(tmp_path):
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, small(step))
+    (tmp_path / "step-00000004.json").write_text("half of")
+    (tmp_path / "step-00000002.json").unlink()
+    assert [p.name for p in uncommitted(tmp_path)] == ["step-00000004.safetensors", "step-00000002.safetensors"]
+    assert [c.step for c in commits(tmp_path)] == [3, 1]
+    assert uncommitted(tmp_path / "no such folder") == []
 
 
 def test_the_newest_whole_one_is_taken_and_the_damaged_named(tmp_path):
@@ -177,26 +244,39 @@ def test_the_newest_whole_one_is_taken_and_the_damaged_named(tmp_path):
     newest, middle, _ = commits(tmp_path)
     cut(newest.path)
     flip(middle.path, -3)
+    size = f"{newest.size - 1:,} bytes, but {newest.size:,} were committed"
     told = []
     commit, loaded = load_newest(tmp_path, lambda c, error: told.append((c.step, error.message)))
     assert commit.step == loaded.metadata.step == 10
     assert [step for step, _ in told] == [30, 20]
-    assert "bytes" in told[0][1]
-    assert "sha256" in told[1][1]
+    assert told[0][1] == f"checkpoint {newest.path} is damaged: it has {size}"
+    assert told[1][1] == f"checkpoint {middle.path} is damaged: its sha256 is not the committed one"
 
 
 def test_none_whole_is_an_error_and_never_a_new_start(tmp_path):
     with pytest.raises(CheckpointError, match="no finished checkpoint") as nothing:
         load_newest(tmp_path, no_damage)
     assert nothing.value.hint
-    for step in (10, 20):
-        flip(save_checkpoint(tmp_path, small(step)).path, -1)
+    flip(save_checkpoint(tmp_path, small(10)).path, -1)
+    with pytest.raises(CheckpointError) as the_only:
+        load_newest(tmp_path, lambda c, error: None)
+    assert the_only.value.message == f"the only checkpoint in {tmp_path} is damaged"
+    flip(save_checkpoint(tmp_path, small(20)).path, -1)
     told = []
-    with pytest.raises(CheckpointError, match="all 2 checkpoints") as all_damaged:
+    with pytest.raises(CheckpointError) as all_damaged:
         load_newest(tmp_path, lambda c, error: told.append(c.step))
     assert told == [20, 10]
+    assert all_damaged.value.message == f"all 2 checkpoints in {tmp_path} are damaged"
     assert all_damaged.value.hint
     assert issubclass(CheckpointError, ResnetctlError)
+
+
+def test_files_without_a_record_are_told_where_nothing_else_is(tmp_path):
+    for step in (10, 20):
+        save_checkpoint(tmp_path, small(step)).path.with_suffix(".json").unlink()
+    with pytest.raises(CheckpointError, match=r"2 checkpoint files in .* but no commit record") as caught:
+        load_newest(tmp_path, no_damage)
+    assert f"--resume {tmp_path / 'step-00000020.safetensors'}," in caught.value.hint
 
 
 def test_a_checkpoint_is_named_by_its_file_or_its_run(tmp_path):
@@ -234,6 +314,7 @@ def test_a_damaged_one_is_set_aside_and_its_step_written_anew(tmp_path):
     flip(commit.path, -1)
     bytes_before = commit.path.read_bytes()
     set_aside(commit)
+    set_aside(commit)  # again: nothing to do
     assert commits(tmp_path) == []
     assert commit.path.with_suffix(".damaged").read_bytes() == bytes_before
     assert load_commit(save_checkpoint(tmp_path, small(5))).metadata == metadata(5)
@@ -344,6 +425,64 @@ def test_a_hostile_header_is_refused(name, tmp_path):
         load_file(write_raw(tmp_path / "x.safetensors", json.dumps(header).encode(), data))
 
 
+@pytest.mark.parametrize(
+    ("header", "data", "why"),
+    [
+        (GOOD | {"a": entry(shape=(-2, -1))}, 8, "shape of a"),
+        (GOOD | {"a": entry(shape=(True, 2))}, 8, "shape of a"),
+        (GOOD | {"a": entry(shape=(0, 8, 8, 8, 8, 8, 8, 8, 8), offsets=(0, 0))}, 0, "shape of a"),
+        (GOOD | {"a": entry(), "b": entry(offsets=(0, 8))}, 16, "offset of b"),
+        (GOOD | {"a": entry(), "b": entry(offsets=(4, 12))}, 12, "offset of b"),
+        (GOOD | {"a": entry("F64")}, 8, "offset of a"),
+        (GOOD | {"a": entry(shape=(1000,), offsets=(0, 4000))}, 8, "offset of a"),
+        (GOOD | {"a": entry(shape=(4,), offsets=(0, 16))}, 15, "offset of a"),
+        (GOOD | {"a": entry()}, 9, "bytes after the last tensor"),
+        (GOOD, 1, "bytes after the last tensor"),
+        (GOOD | {"a": entry("F8_E4M3", offsets=(0, 2))}, 8, "'F8_E4M3'"),
+        ("resnetctl", 8, "'str' object"),
+        ({"__metadata__": {"resnetctl": "{"}}, 0, "Expecting property name"),
+        ({"__metadata__": {"resnetctl": "{}"}}, 0, "'format'"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused_with_the_reason(header, data, why, tmp_path):
+    path = write_raw(tmp_path / "x.safetensors", json.dumps(header).encode(), bytes(data))
+    with pytest.raises(CheckpointError) as caught:
+        load_file(path)
+    assert caught.value.message.startswith(f"checkpoint {path} is damaged: its header makes no sense ({why}")
+
+
+@pytest.mark.parametrize("beyond", [1, 8, 9, 100])
+def test_a_header_longer_than_the_file_is_refused(beyond, tmp_path):
+    header = json.dumps(GOOD).encode()
+    assert load_file(write_raw(tmp_path / "x.safetensors", header)).metadata == metadata(1)
+    path = write_raw(tmp_path / "x.safetensors", header, length=len(header) + beyond)
+    with pytest.raises(CheckpointError) as caught:
+        load_file(path)
+    assert caught.value.message == f"checkpoint {path} is damaged: its header does not fit into it"
+
+
+def test_a_header_that_no_checkpoint_would_need_is_not_read(tmp_path):
+    header = json.dumps(GOOD).encode()
+    assert load_file(write_raw(tmp_path / "x.safetensors", header.ljust(16 << 20))).metadata == metadata(1)
+    with pytest.raises(CheckpointError, match="its header does not fit into it"):
+        load_file(write_raw(tmp_path / "x.safetensors", header.ljust((16 << 20) + 1)))
+
+
+def test_a_file_that_shrinks_while_it_is_read_ends_early(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path, small(3)).path
+    path.with_suffix(".json").unlink()
+    real = os.preadv
+
+    def after_a_cut(*args: Any) -> int:
+        os.truncate(path, path.stat().st_size - 1)
+        return real(*args)
+
+    monkeypatch.setattr(os, "preadv", after_a_cut)
+    with pytest.raises(CheckpointError) as caught:
+        load_file(path)
+    assert caught.value.message == f"checkpoint {path} is damaged: it ends early"
+
+
 def test_the_good_neighbour_of_the_hostile_headers_is_read(tmp_path):
     path = write_raw(tmp_path / "x.safetensors", json.dumps(GOOD | {"a": entry()}).encode(), bytes(8))
     assert load_file(path).tensors["a"].tolist() == [0, 0]
@@ -397,9 +536,28 @@ def test_a_huge_shape_in_a_large_file_is_refused(tmp_path):
 def test_what_is_no_checkpoint_is_named(make: Callable[[Path], Any], tmp_path):
     path = tmp_path / "[bold]\x1b[31m.safetensors"
     make(path)
+    for read in (load_file, load_metadata):
+        with pytest.raises(CheckpointError) as caught:
+            read(path)
+        assert "[bold]\\x1b[31m.safetensors" in caught.value.message
+
+
+@pytest.mark.parametrize("said", [None, {}, {"format": "pt"}])
+def test_weights_alone_are_told_from_a_checkpoint(said, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(plain_save({"fc.weight": torch.zeros(3)}, said))
     with pytest.raises(CheckpointError) as caught:
         load_file(path)
-    assert "[bold]\\x1b[31m.safetensors" in caught.value.message
+    assert caught.value.message == f"{path} is a safetensors file, but not a checkpoint of resnetctl"
+    assert "--set model.weights=FILE" in caught.value.hint
+
+
+def test_another_format_version_is_told_from_damage(tmp_path):
+    later = {"__metadata__": {"resnetctl": json.dumps({"format": FORMAT + 1})}}
+    path = write_raw(tmp_path / "x.safetensors", json.dumps(later).encode())
+    with pytest.raises(CheckpointError) as caught:
+        load_file(path)
+    assert caught.value.message == f"{path} has another format version than this resnetctl ({FORMAT})"
 
 
 @pytest.fixture(scope="module")
