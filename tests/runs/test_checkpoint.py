@@ -340,8 +340,9 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path):
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
         commit.path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="damaged"):
-            load_commit(commit)
+        for load in (lambda: load_commit(commit), lambda: load_file(commit.path)):
+            with pytest.raises(CheckpointError, match="damaged: its sha256 is not the committed one"):
+                load()
         with pytest.raises(CheckpointError):
             verify_commit(commit)
     commit.path.write_bytes(data)
