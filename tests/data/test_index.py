@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from dataclasses import replace
@@ -17,10 +18,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import load_file as plain_load_file
+from safetensors.numpy import save_file
 
 from resnetctl.data.archives import DEFLATED, MAX_SAMPLE_BYTES
-from resnetctl.data.index import UNKNOWN_CRC, Index, IndexInfo, Record, index_path
+from resnetctl.data.index import UNKNOWN_CRC, Index, IndexInfo, Record, file_order, index_path, open_unchanged
 from resnetctl.data.index_writer import IndexBuilder, with_findings
 from resnetctl.errors import DataError
 from tests.fixtures.small_index import pictures, write_index
@@ -48,6 +51,8 @@ def test_records_come_back_sorted_by_label_and_name(tmp_path):
     index = build(tmp_path / "x")
     assert list(index) == [r._replace(size=r.length if r.size < 0 else r.size) for r in SORTED]
     assert len(index) == 5
+    assert index.path == tmp_path / "x"
+    assert not index.include_quarantined
     assert index.label.tolist() == [0, 0, 0, 1, 1]
     assert index.containers == 3
     assert index.info == replace(
@@ -102,6 +107,30 @@ def test_an_index_is_replaced_as_a_whole_while_another_process_reads_it(tmp_path
     assert len(Index(path)) == 2
 
 
+def test_an_index_is_opened_again_only_with_the_fingerprint_it_had(tmp_path):
+    path = tmp_path / "x"
+    fingerprint = build(path).info.fingerprint
+    assert list(open_unchanged(path, fingerprint)) == list(open_unchanged(path, None)) == list(Index(path))
+    build(path, RECORDS[:2])
+    assert len(open_unchanged(path, None)) == 2
+    with pytest.raises(DataError) as caught:
+        open_unchanged(path, fingerprint)
+    assert caught.value.message == f"{path} was replaced while it was in use, by resnetctl prepare or verify"
+    assert "resume again" in caught.value.hint
+
+
+def test_empty_names_are_names(tmp_path):
+    index = build(tmp_path / "x", [Record("", "", 3, 4, 0), Record("b", "c", 1, 2, 0)])
+    assert [(r.name, r.container) for r in index] == [("", ""), ("b", "c")]
+
+
+@pytest.mark.parametrize("numbers", [(), (0,), (3, 1), (0, 1, 2, 3, 4)])
+def test_samples_in_quarantine_come_last_in_the_file(numbers):
+    order = file_order(5, numbers)
+    assert order.dtype == np.int64
+    assert order.tolist() == [i for i in range(5) if i not in numbers] + list(numbers)
+
+
 def test_containers_are_found_beside_the_index_or_where_it_says(tmp_path):
     inside = build(tmp_path / "x", info=replace(INFO, root="sub/../images"))
     assert inside.container_path(0) == tmp_path / "images" / "one.tar"
@@ -142,14 +171,29 @@ def deflated(data: bytes) -> bytes:
         (deflated(b"x" * 1000), 1001),
         (deflated(b"x" * 1000)[:-3], 1000),
         (b"\xff" * 20, 1000),
-        (deflated(bytes(50_000_000)), 10),  # a bomb: 48 KB become 48 MB
     ],
 )
 def test_deflated_bytes_that_are_not_what_they_claim_are_refused(stored, size, tmp_path):
     (tmp_path / "z").write_bytes(stored)
     index = build(tmp_path / "x", [Record("a/1", "z", 0, len(stored), 0, 0, 0, DEFLATED, size=size)])
-    with pytest.raises(DataError, match="cannot be decompressed"):
+    with pytest.raises(DataError, match=r"^a/1 cannot be decompressed: ") as caught:
         index.read(0)
+    said = "invalid block type" if stored[0] == 0xFF else f"not the {size:,} bytes that the archive claims"
+    assert said in caught.value.message
+
+
+def test_a_bomb_is_not_let_off(tmp_path):
+    """48 KB that become 48 MB, and claim to be 10 bytes."""
+    stored = deflated(bytes(50_000_000))
+    (tmp_path / "z").write_bytes(stored)
+    index = build(tmp_path / "x", [Record("a/1", "z", 0, len(stored), 0, 0, 0, DEFLATED, size=10)])
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="not the 10 bytes that the archive claims"):
+            index.read(0)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_container_that_was_cut_moved_or_replaced_by_a_folder(tmp_path):
@@ -175,8 +219,8 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@pytest.mark.parametrize("count", [600, 4200])
-def test_descriptors_do_not_run_out(count, tmp_path):
+@pytest.mark.parametrize(("count", "held"), [(600, 512), (4097, 0)])
+def test_descriptors_do_not_run_out(count, held, tmp_path):
     """More containers than a process may hold open at the usual limits of 256 or 1024."""
     (tmp_path / "files").mkdir()
     for i in range(count):
@@ -187,8 +231,9 @@ def test_descriptors_do_not_run_out(count, tmp_path):
     for _ in range(3):
         index = Index(tmp_path / "x")
         assert [index.read(i) for i in range(count)] == [str(i).encode() for i in range(count)]
-        assert open_descriptors() - before < 600
-        assert index.read(0) == b"0"
+        assert open_descriptors() - before == held + 1  # that of the index
+        assert [index.read(0) for _ in range(5)] == [b"0"] * 5
+        assert open_descriptors() - before == held + 1
     del index
     assert open_descriptors() <= before + 1
 
@@ -243,6 +288,7 @@ def test_samples_in_quarantine_are_left_out_and_kept(tmp_path):
     assert list(index) == [everything[i] for i in (0, 2, 4)]
     assert index.quarantined == 2
     whole = Index(tmp_path / "x", include_quarantined=True)
+    assert whole.include_quarantined
     assert list(whole) == [everything[i] for i in (0, 2, 4, 1, 3)]
     assert whole.file_order.tolist() == [0, 2, 4, 1, 3]
     assert index.info.whole_fingerprint == before
@@ -251,6 +297,12 @@ def test_samples_in_quarantine_are_left_out_and_kept(tmp_path):
     for i in (0, 2, 4):
         builder.add(everything[i])
     assert builder.encode(INFO)[0].fingerprint == index.info.fingerprint != before
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_single_sample_can_be_in_quarantine(number, tmp_path):
+    everything = list(build(tmp_path / "x"))
+    assert list(quarantine(tmp_path / "x", [number])) == [r for i, r in enumerate(everything) if i != number]
 
 
 def test_an_empty_quarantine_gives_the_same_bytes(tmp_path):
@@ -303,50 +355,103 @@ def changed(path: Path, **values: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "why"),
     [
-        {"format": 1},
-        {"format": "left out"},
-        {"classes": ["a"]},
-        {"classes": "ab"},
-        {"classes": None},
-        {"class_names": ["a", "b", "c"]},
-        {"split": "test"},
-        {"split": ["train"]},
-        {"root": None},
-        {"root": 5},
-        {"root": "left out"},
-        {"more": 1},
-        {"quarantined": [5]},
-        {"quarantined": [-1]},
-        {"quarantined": [1, 0]},
-        {"quarantined": [1, 1]},
-        {"quarantined": [float("inf")]},
-        {"quarantined": 1},
+        ({"format": 1}, "another format version"),
+        ({"format": "left out"}, "another format version"),
+        ({"classes": ["a"]}, "label out of range"),
+        ({"classes": "ab"}, "its metadata.classes: "),
+        ({"classes": None}, "its metadata.classes: "),
+        ({"class_names": ["a", "b", "c"]}, "class names do not match classes"),
+        ({"split": "test"}, "class names do not match classes"),
+        ({"split": ["train"]}, "its metadata.split: "),
+        ({"root": None}, "its metadata.root: "),
+        ({"root": 5}, "its metadata.root: "),
+        ({"root": "left out"}, "its metadata"),
+        ({"more": 1}, "its metadata"),
+        ({"quarantined": [5]}, "quarantined out of range"),
+        ({"quarantined": [-1]}, "quarantined out of range"),
+        ({"quarantined": [1, 0]}, "quarantined out of range"),
+        ({"quarantined": [1, 1]}, "quarantined out of range"),
+        ({"quarantined": [float("inf")]}, "its metadata.quarantined"),
+        ({"quarantined": 1}, "its metadata.quarantined"),
     ],
     ids=str,
 )
-def test_a_head_that_makes_no_sense_is_refused(values, tmp_path):
-    build(tmp_path / "x")
-    Index(changed(tmp_path / "x"))  # as it is it can be read
-    with pytest.raises(DataError):
-        Index(changed(tmp_path / "x", **values))
+def test_a_head_that_makes_no_sense_is_refused(values, why, tmp_path):
+    path = tmp_path / "x"
+    build(path)
+    Index(changed(path))  # as it is it can be read
+    with pytest.raises(DataError) as caught:
+        Index(changed(path, **values))
+    assert caught.value.message.startswith(f"{path} is not a readable index: {why}")
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("head", "why"),
+    [("{", "its metadata is not JSON: "), ("[1]", "another format version"), ("5", "another format version")],
+)
+def test_a_head_that_is_none_is_refused(head, why, tmp_path):
+    build(tmp_path / "x")
+    save_file(plain_load_file(tmp_path / "x"), tmp_path / "x", {"resnetctl": head})
+    with pytest.raises(DataError, match=f"not a readable index: {why}"):
+        Index(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
     [
-        Record("a/1", "t", 0, 10, 2),
-        Record("a/1", "t", 0, 10, -1),
-        Record("a/1", "t", -1, 10, 0),
-        Record("a/1", "t", 0, MAX_SAMPLE_BYTES + 1, 0),
-        Record("a/1", "t", 0, -5, 0),
-        Record("a/1", "t", 0, 5, 0, size=MAX_SAMPLE_BYTES + 1),
+        (lambda c: c | {"size": c["size"].astype(np.int32)}, "size has the wrong type"),
+        (lambda c: c | {"name_bytes": c["name_bytes"].astype(np.int32)}, "name_bytes has the wrong type"),
+        (lambda c: c | {"name_ends": c["name_ends"].astype(np.int32)}, "name_ends has the wrong type"),
+        (lambda c: c | {"width": c["width"][:-1]}, "columns of different lengths"),
+        (lambda c: c | {"name_ends": c["name_ends"][:-1]}, "columns of different lengths"),
+        (lambda c: {k: v[:0] for k, v in c.items()}, "columns of different lengths"),
+        (lambda c: c | {"name_ends": c["name_ends"][::-1]}, "name out of range"),
+        (lambda c: c | {"name_ends": c["name_ends"] - c["name_ends"][0] - 1}, "name out of range"),
+        (lambda c: c | {"name_ends": c["name_ends"] + np.array([0, 0, 0, 0, 1])}, "name out of range"),
+        (lambda c: c | {"container_name_bytes": c["container_name_bytes"][:-1]}, "container_name out of range"),
+        (lambda c: c | {"container": c["container"] + 1}, "container out of range"),
+        (lambda c: {k: v for k, v in c.items() if k != "crc32"}, "'crc32'"),
     ],
 )
-def test_numbers_out_of_range_are_refused(record, tmp_path):
-    with pytest.raises(DataError, match="out of range"):
+def test_columns_that_make_no_sense_are_refused(change, why, tmp_path):
+    path = tmp_path / "x"
+    build(path)
+    with safe_open(path, "np") as file:
+        head = file.metadata()
+    columns = plain_load_file(path)
+    save_file(columns, path, head)
+    assert len(Index(path)) == 5
+    save_file({k: np.ascontiguousarray(column) for k, column in change(columns).items()}, path, head)
+    with pytest.raises(DataError) as caught:
+        Index(path)
+    assert caught.value.message == f"{path} is not a readable index: {why}"
+
+
+@pytest.mark.parametrize(
+    ("record", "column"),
+    [
+        (Record("a/1", "t", 0, 10, 2), "label"),
+        (Record("a/1", "t", 0, 10, -1), "label"),
+        (Record("a/1", "t", -1, 10, 0), "offset"),
+        (Record("a/1", "t", 1 << 62, 10, 0), "offset"),
+        (Record("a/1", "t", 0, MAX_SAMPLE_BYTES + 1, 0), "length"),
+        (Record("a/1", "t", 0, -5, 0), "length"),
+        (Record("a/1", "t", 0, 5, 0, size=MAX_SAMPLE_BYTES + 1), "size"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(record, column, tmp_path):
+    with pytest.raises(DataError, match=f"not a readable index: {column} out of range"):
         build(tmp_path / "x", [record])
+
+
+def test_numbers_at_the_ends_of_their_ranges_are_taken(tmp_path):
+    records = [
+        Record("a/1", "t", 0, 0, 0, size=0),
+        Record("b/1", "u", (1 << 62) - 1, MAX_SAMPLE_BYTES, 1, size=MAX_SAMPLE_BYTES),
+    ]
+    assert list(build(tmp_path / "x", records)) == records
 
 
 @pytest.fixture(scope="module")

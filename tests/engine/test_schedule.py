@@ -149,6 +149,12 @@ def test_no_rate_leaves_its_bounds(name, steps, per_epoch, warmup, start, peak, 
         assert math.isfinite(rate)
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine", "one-cycle"])
+def test_after_the_planned_steps_the_rate_stays_at_its_end(name):
+    schedule = ScheduleRecipe(name=name, warmup_epochs=3.0, final=0.25)
+    assert [learning_rate(step, 100, 10.0, 2.0, schedule) for step in (100, 107, 250)] == pytest.approx([0.5] * 3)
+
+
 def test_one_cycle_without_a_warm_up_starts_at_its_peak_and_ends_at_its_final_rate():
     values = {"name": "one-cycle", "warmup_epochs": 0.0, "warmup_start": 0.04, "final": 0.25}
     assert curve(2, 1.0, 2.0, **values) == pytest.approx([2.0, 0.5])

@@ -103,7 +103,7 @@ def stream(seed: int, count: int, start: int, stop: int, repetitions: int = 1) -
     return Samples(epoch, sample, place % repetitions)
 
 
-def step_samples(seed: int, count: int, step: int, global_batch: int, part: slice, repetitions: int = 1) -> Samples:
+def step_samples(seed: int, count: int, step: int, global_batch: int, part: slice, repetitions: int) -> Samples:
     """The samples of a step's global batch that lie in `part` of it.
 
     With repeated augmentation all first repetitions come before all second ones, and so on: the views of a sample
