@@ -81,13 +81,13 @@ def _measured(command: list[Any]) -> dict[str, float] | None:
 def _interleaved(commands: dict[str, list[Any]], repeats: int, seconds: float = float("inf")) -> dict[str, Any]:
     """Every command `repeats` times, one after the other in rounds; median and spread of each figure.
 
-    No round begins that would not be over `seconds` after the first one's beginning.
+    After the first round, none begins that would not be over `seconds` after the first one's beginning.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     began, round_seconds = time.monotonic(), 0.0
     for round_ in range(repeats):
         start = time.monotonic()
-        if start - began + round_seconds > seconds:
+        if round_ and start - began + round_seconds > seconds:
             break
         for name, command in commands.items():
             if round_ and not found[name]:
