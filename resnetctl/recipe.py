@@ -7,12 +7,13 @@ file (which may say `extends = "fast"`), and single values from flags and `--set
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnetctl.errors import CheckpointError, UsageError, did_you_mean, printable
-from resnetctl.recipe_fields import (
+from resnetctl.recipe_fields import (  # noqa: F401 - the sections are known from here
     ABOUT,
     ARCHITECTURES,
     SECTIONS,
@@ -28,38 +29,10 @@ from resnetctl.recipe_fields import (
 from resnetctl.recipe_values import RecipeError, converted, kinds, show_value, toml_value
 from resnetctl.typed_json import decode, encode, kind_name
 
-__all__ = [
-    "ARCHITECTURES",
-    "CheckpointRecipe",
-    "DataRecipe",
-    "EmaRecipe",
-    "ModelRecipe",
-    "OptimizerRecipe",
-    "Override",
-    "Recipe",
-    "RecipeError",
-    "ScheduleRecipe",
-    "TrainRecipe",
-    "change_recipe",
-    "choices",
-    "differences",
-    "effective_lr",
-    "effective_warmup_epochs",
-    "keys",
-    "load_recipe",
-    "may_change",
-    "parse_set",
-    "preset_path",
-    "recipe_from_dict",
-    "recipe_names",
-    "recipe_to_dict",
-    "recipe_to_toml",
-    "value_of",
-]
-
 _PRESETS = Path(__file__).parent / "recipes"
 _MAX_FILE_BYTES = 1 << 20
 _MAX_EXTENDS = 8
+_DEFAULT = "default"  # the origin of values that no layer gives
 _LATER_SECTIONS = ("ema",)  # missing in the first version's checkpoints
 
 
@@ -73,8 +46,7 @@ class Override(NamedTuple):
 
 class _Layer(NamedTuple):
     about: dict[str, Any]
-    values: dict[str, Any]
-    origin: str
+    values: list[Override]
 
 
 def keys() -> list[str]:
@@ -143,48 +115,39 @@ def load_recipe(name_or_path: str, *, overrides: list[Override] | tuple[Override
     If a layer sets `optimizer.lr` but not `optimizer.lr_batch`, the rate is used unscaled. Raises UsageError that lists
     every unknown key and every invalid value, with its origin.
     """
-    layers = _file_layers(name_or_path)
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    values: dict[str, Override] = {}
     problems: list[tuple[str, str]] = []
     about: dict[str, Any] = {}
-    for layer in layers:
-        _apply(layer.values, dict.fromkeys(layer.values, layer.origin), values, origins, problems)
+    for layer in _file_layers(name_or_path):
+        _apply(layer.values, values, problems)
         # a file that changes a preset does not have its published result
         about = {**about, "published": "", **layer.about}
-    given = {override.key: override for override in overrides}
-    _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
-    return _build(about, values, origins, problems)
+    _apply(overrides, values, problems)
+    return _build(about, values, problems)
 
 
 def change_recipe(recipe: Recipe, overrides: list[Override] | tuple[Override, ...]) -> Recipe:
     """`recipe` with single values overridden, by the rules of `load_recipe`."""
-    values = {key: value_of(recipe, key) for key in keys()}
-    origins = dict(recipe.origins)
+    values = {key: Override(key, value_of(recipe, key), recipe.origins.get(key, _DEFAULT)) for key in keys()}
     problems: list[tuple[str, str]] = []
-    given = {override.key: override for override in overrides}
-    _apply({k: o.value for k, o in given.items()}, {k: o.origin for k, o in given.items()}, values, origins, problems)
-    return _build({name: getattr(recipe, name) for name in ABOUT}, values, origins, problems)
+    _apply(overrides, values, problems)
+    return _build({name: getattr(recipe, name) for name in ABOUT}, values, problems)
 
 
-def _apply(
-    layer: dict[str, Any],
-    layer_origins: dict[str, str],
-    values: dict[str, Any],
-    origins: dict[str, str],
-    problems: list[tuple[str, str]],
-) -> None:
-    """Merge `layer` into `values`; unknown keys become problems."""
-    known = keys()
-    layer, layer_origins = dict(layer), dict(layer_origins)
-    if "optimizer.lr" in layer and "optimizer.lr_batch" not in layer and values.get("optimizer.lr_batch"):
-        layer["optimizer.lr_batch"] = 0
-        layer_origins["optimizer.lr_batch"] = f"{layer_origins['optimizer.lr']}: a given rate is used unscaled"
-    for key, value in layer.items():
+def _apply(layer: Iterable[Override], values: dict[str, Override], problems: list[tuple[str, str]]) -> None:
+    """Merge `layer` into `values`, by key; unknown keys become problems."""
+    known, given = keys(), {override.key: override for override in layer}
+    if "optimizer.lr" in given and "optimizer.lr_batch" not in given:
+        batch = values.get("optimizer.lr_batch")
+        if batch and batch.value:
+            origin = f"{given['optimizer.lr'].origin}: a given rate is used unscaled"
+            given["optimizer.lr_batch"] = Override("optimizer.lr_batch", 0, origin)
+    for key, override in given.items():
         if key in known:
-            values[key], origins[key] = value, layer_origins[key]
+            values[key] = override
         else:
-            problems.append((printable(key), f"no such value{_suggestion(key)} (from {printable(layer_origins[key])})"))
+            origin = printable(override.origin)
+            problems.append((printable(key), f"no such value{_suggestion(key)} (from {origin})"))
 
 
 def _suggestion(key: str) -> str:
@@ -198,13 +161,12 @@ def _suggestion(key: str) -> str:
     return f"; did you mean {close}?" if close else ""
 
 
-def _build(
-    about: dict[str, Any], values: dict[str, Any], origins: dict[str, str], problems: list[tuple[str, str]]
-) -> Recipe:
+def _build(about: dict[str, Any], values: dict[str, Override], problems: list[tuple[str, str]]) -> Recipe:
     """The recipe of all layers' `values`; raises RecipeError with all problems."""
     sections: dict[str, Any] = {}
+    origins = {key: values[key].origin if key in values else _DEFAULT for key in keys()}
     for section, kind in SECTIONS.items():
-        given = {f.name: values[key] for f in fields(kind) if (key := f"{section}.{f.name}") in values}
+        given = {f.name: values[key].value for f in fields(kind) if (key := f"{section}.{f.name}") in values}
         missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in given]
         problems += [(f"{section}.{name}", "not given, and it has no default") for name in missing]
         if missing:
@@ -213,7 +175,7 @@ def _build(
             sections[section] = kind(**given)
         except RecipeError as error:
             for key, text in error.problems:
-                problems.append((key, f"{text} (from {printable(origins.get(key, 'default'))})"))
+                problems.append((key, f"{text} (from {printable(origins[key])})"))
     texts: dict[str, Any] = {}
     for name in ABOUT:
         try:
@@ -222,7 +184,7 @@ def _build(
             problems.append((name, f"{show_value(about[name])} is not {kind_name(kinds(Recipe)[name])}"))
     if problems:
         raise RecipeError(problems, hint="every value and what it means: resnetctl recipe show small --toml")
-    return Recipe(**texts, **sections, origins={key: origins.get(key, "default") for key in keys()})
+    return Recipe(**texts, **sections, origins=origins)
 
 
 def _file_layers(name_or_path: str) -> list[_Layer]:
@@ -260,7 +222,7 @@ def _layer(table: dict[str, Any], path: Path, origin: str) -> _Layer:
             values |= {f"{section}.{name}": value for name, value in entries.items()}
         else:
             values[section] = entries
-    return _Layer(about, values, origin)
+    return _Layer(about, [Override(key, value, origin) for key, value in values.items()])
 
 
 def _read_toml(path: Path, needed_by: str) -> dict[str, Any]:
@@ -372,13 +334,12 @@ def recipe_from_dict(document: Any) -> Recipe:
     except ValueError:
         problems.append(("origins", "they are not a table of texts"))
         origins = {}
-    read: dict[str, Any] = {}
-    read_origins: dict[str, str] = {}
-    _apply(values, {key: origins.get(key, "default") for key in values}, read, read_origins, problems)
+    read: dict[str, Override] = {}
+    _apply([Override(key, value, origins.get(key, _DEFAULT)) for key, value in values.items()], read, problems)
     problems += [(name, "it is missing") for name in SECTIONS if name not in (*document, *_LATER_SECTIONS)]
     # a key that an older version lacked takes its default, which must therefore match that version's behaviour
     try:
-        return _build({name: document[name] for name in ABOUT if name in document}, read, read_origins, problems)
+        return _build({name: document[name] for name in ABOUT if name in document}, read, problems)
     except RecipeError as error:
         raise CheckpointError(
             f"the checkpoint's recipe is not valid: {error.message}",

@@ -5,23 +5,10 @@ The heavier ones are imported on use, so that `--help` does not pay for them.
 
 from typing import Any
 
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption
-from typer._click.exceptions import UsageError as WrongCommandLine
-from typer._click.formatting import HelpFormatter
-from typer.core import TyperGroup, TyperOption
-
-__all__ = [
-    "ClickException",
-    "HelpFormatter",
-    "NoArgsIsHelpError",
-    "NoSuchOption",
-    "TyperGroup",
-    "TyperOption",
-    "WrongCommandLine",
-    "completion_of",
-    "path_kind",
-    "split_words",
-]
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, NoSuchOption  # noqa: F401
+from typer._click.exceptions import UsageError as WrongCommandLine  # noqa: F401
+from typer._click.formatting import HelpFormatter  # noqa: F401
+from typer.core import TyperGroup, TyperOption  # noqa: F401
 
 
 def split_words(line: str) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnetctl.data.sources.imagenette import open_source, recognise_family
-
-__all__ = ["open_source", "recognise"]
+from resnetctl.data.sources.imagenette import open_source, recognise_family  # noqa: F401 - of a SourceModule
 
 
 def recognise(path: Path) -> bool:
