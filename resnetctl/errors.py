@@ -7,6 +7,7 @@ exception is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 EXIT_FAILURE = 1
@@ -14,6 +15,11 @@ EXIT_USAGE = 2
 EXIT_DATA = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+
+def exit_code_of(number: int) -> int:
+    """The exit code after a signal: 130 for Ctrl-C, 143 for SIGTERM and SIGUSR1."""
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
 
 
 class ResnetctlError(ValueError):
@@ -73,6 +79,11 @@ def some(names: Sequence[object], shown: int = 5) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 image`, `2,000 images`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def needs_package(what: str, package: str, extra: str) -> ResnetctlError:
+    """The error where `what` lacks an optional package, which comes with an extra of ours."""
+    return ResnetctlError(f"{what} needs the package {package}", hint=f'pip install "resnetctl[{extra}]"')
 
 
 def cannot_read(path: object, error: OSError) -> DataError:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from resnetctl.errors import ResnetctlError, printable
+from resnetctl.errors import ResnetctlError, UsageError, printable
 
 _TEMP_SUFFIX = ".resnetctl-tmp"
 _TEMP_NAME = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_TEMP_SUFFIX))
@@ -80,6 +80,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, all or nothing."""
     with atomic_file(path) as fd:
         write_all(fd, data.encode() if isinstance(data, str) else data)
+
+
+def check_new_file(path: Path) -> None:
+    """Raise UsageError if there is something at `path`, or no folder to write it to: before long work for its sake."""
+    if path.exists():
+        raise UsageError(f"there is already a file {printable(path)}", hint="choose another name, or remove it")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {printable(path.parent)}", hint="create it, or choose another one")
 
 
 @contextlib.contextmanager

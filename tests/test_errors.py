@@ -1,6 +1,7 @@
 """Errors keep their hints, and names from outside are harmless in print."""
 
 import pickle
+import signal
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from resnetctl.errors import (
     ResnetctlError,
     UsageError,
     did_you_mean,
+    exit_code_of,
     printable,
     some,
 )
@@ -28,6 +30,7 @@ def test_an_error_survives_the_way_between_processes(kind, hint):
 def test_exit_codes():
     codes = [kind("x").exit_code for kind in (ResnetctlError, CheckpointError, UsageError, DataError)]
     assert codes == [1, 1, 2, 3]
+    assert [exit_code_of(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == [130, 143, 143]
 
 
 @pytest.mark.parametrize(

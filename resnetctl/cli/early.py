@@ -28,7 +28,7 @@ def check_train(
     Nothing is checked in one of several ranks: the group decides together, and only its first rank has the runs.
     """
     from resnetctl.data.dataset import load_dataset
-    from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.distributed.world import is_a_rank
     from resnetctl.recipe import load_recipe
     from resnetctl.runs.folder import check_name
 
@@ -41,7 +41,7 @@ def check_train(
         raise UsageError(f"--gpus {printable(gpus)}: a number from 1, or all", hint="resnetctl info lists the GPUs")
     if name is not None:
         check_name(name)
-    if has_launcher(os.environ) or read_world(os.environ).size > 1:
+    if is_a_rank(os.environ):
         return
     chosen = load_recipe(recipe, overrides=overrides) if recipe is not None and not resume else None
     dataset = load_dataset(data)
@@ -87,11 +87,11 @@ def check_models(runs: Path, names: "Sequence[str | None]", data: Path | None = 
     Nothing is checked in one of several ranks, nor for weights, which may have to be downloaded.
     """
     from resnetctl.data.dataset import load_dataset
-    from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.distributed.world import is_a_rank
     from resnetctl.runs.commits import load_metadata
     from resnetctl.runs.find import checkpoint_file, find_run
 
-    if has_launcher(os.environ) or read_world(os.environ).size > 1:
+    if is_a_rank(os.environ):
         return
     for which in names:
         if which is not None and (which.startswith(("imagenet1k-", "hf:")) or which.endswith((".pth", ".pt"))):

@@ -1,7 +1,6 @@
 """`resnetctl eval`."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from enum import StrEnum
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnetctl.cli import complete, console, early, failures, options
-from resnetctl.errors import UsageError, printable
+from resnetctl.errors import UsageError
+from resnetctl.files import check_new_file
 
 if TYPE_CHECKING:
     from resnetctl.cli.eval_report import Line
@@ -131,18 +131,17 @@ def eval_(
     early.check_models(runs, [*(names or [None]), *([against] if against else [])], data if on_val else None)
 
     from resnetctl.cli import eval_report
+    from resnetctl.cli.train import launched
     from resnetctl.distributed.group import joined
-    from resnetctl.distributed.launch import launch
     from resnetctl.distributed.voice import one_voice
-    from resnetctl.distributed.world import has_launcher, read_world
-    from resnetctl.engine.device import local_ranks, rank_device
+    from resnetctl.distributed.world import read_world
+    from resnetctl.engine.device import rank_device
     from resnetctl.engine.measure import Images
     from resnetctl.engine.models import Asked
 
+    if (code := launched(gpus, cpu_procs, device)) is not None:
+        raise typer.Exit(code)
     world = read_world(os.environ)
-    ranks = local_ranks(gpus, cpu_procs, device)
-    if ranks > 1 and world.size == 1 and not has_launcher(os.environ):
-        raise typer.Exit(launch(ranks, sys.argv[1:], console.warn))
     with joined(world) as group, one_voice(group, failures.tell), tempfile.TemporaryDirectory() as scratch:
         if not group.is_first:
             console.configure(quiet=True)
@@ -192,8 +191,8 @@ def _check_files(per_class: Path | None, sheet: Path | None, *, alone: bool) -> 
                 "--sheet shows the mistakes of a single model on a single suite", hint="give one RUN and one --suite"
             )
         check_sheet(sheet)
-    if per_class is not None and per_class.exists():
-        raise UsageError(f"there is already a file {printable(per_class)}", hint="choose another name, or remove it")
+    if per_class is not None:
+        check_new_file(per_class)
 
 
 def _measure(

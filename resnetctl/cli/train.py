@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, early, failures, live, options
-from resnetctl.errors import EXIT_INTERRUPTED
+from resnetctl.errors import EXIT_INTERRUPTED, exit_code_of
 
 if TYPE_CHECKING:
     from resnetctl.cli.render import Render
@@ -93,7 +93,7 @@ def train(
         keep=keep,
     )
     early.check_train(data, runs, resume, which, name, recipe, overrides, gpus)
-    code = _launched(gpus, cpu_procs, device)
+    code = launched(gpus, cpu_procs, device)
     if code is not None:
         raise typer.Exit(code)
     from resnetctl.engine.events import Preparing
@@ -117,11 +117,11 @@ def train(
         raise typer.Exit(_ranks_part(request, show, as_json))
 
 
-def _launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | None:
+def launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | None:
     """The exit code of ranks started on this machine; None if this is the only process, or a rank."""
-    from resnetctl.distributed.world import has_launcher, read_world
+    from resnetctl.distributed.world import is_a_rank
 
-    if (gpus is None and cpu_procs is None) or read_world(os.environ).size > 1 or has_launcher(os.environ):
+    if (gpus is None and cpu_procs is None) or is_a_rank(os.environ):
         return None
     from resnetctl.distributed.launch import launch
     from resnetctl.engine.device import local_ranks
@@ -169,7 +169,7 @@ def _train(request: "TrainRequest", group: "Group", show: "Render") -> "tuple[Fi
     from resnetctl.distributed.world import has_launcher
     from resnetctl.engine.events import Finished, Notice, Preparing
     from resnetctl.engine.setup import set_up
-    from resnetctl.engine.signals import exit_code, stop_on_signals
+    from resnetctl.engine.signals import stop_on_signals
     from resnetctl.engine.train_loop import train
 
     finished = None
@@ -186,22 +186,20 @@ def _train(request: "TrainRequest", group: "Group", show: "Render") -> "tuple[Fi
                 show(event)
                 finished = event
         except KeyboardInterrupt:
-            if stop.signal is None or exit_code(stop.signal) == EXIT_INTERRUPTED:
+            if stop.signal is None or exit_code_of(stop.signal) == EXIT_INTERRUPTED:
                 raise
-            raise SystemExit(exit_code(stop.signal)) from None
+            raise SystemExit(exit_code_of(stop.signal)) from None
     assert isinstance(finished, Finished)
-    return finished, 0 if finished.stopped_by is None else exit_code(finished.stopped_by)
+    return finished, 0 if finished.stopped_by is None else exit_code_of(finished.stopped_by)
 
 
 def _leave(number: int) -> None:
     """Exit now, as the second signal asks: saved checkpoints are intact, and nothing else is waited for."""
-    from resnetctl.engine.signals import exit_code
-
     text = "" if console.is_quiet() else "interrupted\n"
     if console.is_live(console.err()):
         text = live.RESTORE + text
     os.write(2, text.encode())
-    os._exit(exit_code(number))
+    os._exit(exit_code_of(number))
 
 
 def _document(finished: "Finished", request: "TrainRequest") -> dict[str, Any]:

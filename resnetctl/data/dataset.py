@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resnetctl.data.index import Index, index_path
+from resnetctl.data.index import SPLITS, Index, index_path
+from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path
 from resnetctl.errors import DataError, cannot_read, printable
+from resnetctl.files import atomic_file, write_all
 from resnetctl.typed_json import decode, encode, parse
 
 DATASET_FILE = "dataset.json"
@@ -127,3 +131,21 @@ def load_dataset(data_root: Path) -> Dataset:
 def encode_dataset(dataset: Dataset) -> bytes:
     """The content of `dataset.json`."""
     return (json.dumps(encode(dataset), indent=2) + "\n").encode()
+
+
+def write_dataset(dataset: Dataset, indexes: Mapping[Path, bytes], bad: list[BadImage]) -> None:
+    """Replace `dataset.json`, the indexes and the quarantine list together, and remove obsolete ones.
+
+    Nothing is renamed before everything is on disk, and `dataset.json` is renamed last: it vouches for the indexes.
+    """
+    listed = quarantine_path(dataset.root)
+    files = {dataset.root / DATASET_FILE: encode_dataset(dataset)}
+    if bad:
+        files[listed] = encode_quarantine(bad)
+    with contextlib.ExitStack() as stack:  # renames the first file last
+        for path, data in {**files, **indexes}.items():
+            write_all(stack.enter_context(atomic_file(path)), data)
+    if not bad:
+        listed.unlink(missing_ok=True)
+    for split in set(SPLITS) - dataset.fingerprints.keys():
+        index_path(dataset.root, split).unlink(missing_ok=True)

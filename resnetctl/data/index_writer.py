@@ -15,7 +15,7 @@ import numpy as np
 from resnetctl.data.index import COLUMNS, FORMAT, METADATA_KEY, UNKNOWN_CRC, Index, IndexInfo, Record, file_order
 from resnetctl.data.mapped import pack_strings
 from resnetctl.errors import DataError, printable
-from resnetctl.files import atomic_file, write_all
+from resnetctl.files import write_atomically
 from resnetctl.typed_json import encode
 
 
@@ -49,13 +49,11 @@ class IndexBuilder:
     def divide(self, is_second: Callable[[str, int], bool]) -> tuple[IndexBuilder, IndexBuilder]:
         """Two builders: the samples for which `is_second(name, label)` is false, and the others."""
         parts = IndexBuilder(), IndexBuilder()
-        containers, start = list(self._containers), 0
-        for i, end in enumerate(self._name_ends):
-            name = os.fsdecode(bytes(self._names[start:end]))
-            start = end
+        containers = list(self._containers)
+        for i, (name, label) in enumerate(self.names_and_labels()):
             values = {k: column[i] for k, column in self._columns.items()}
             container = containers[values.pop("container")]
-            parts[is_second(name, values["label"])].add(Record(name=name, container=container, **values))
+            parts[is_second(name, label)].add(Record(name=name, container=container, **values))
         return parts
 
     def names_and_labels(self) -> Iterator[tuple[str, int]]:
@@ -76,8 +74,7 @@ class IndexBuilder:
     def write(self, path: Path, info: IndexInfo) -> IndexInfo:
         """Write the index atomically and return `info` with its fingerprint; raises as `encode` does."""
         info, data = self.encode(info)
-        with atomic_file(path) as fd:
-            write_all(fd, data)
+        write_atomically(path, data)
         return info
 
     def encode(self, info: IndexInfo, known: Index | None = None, *, release: bool = False) -> tuple[IndexInfo, bytes]:

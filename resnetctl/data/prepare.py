@@ -18,20 +18,20 @@ from resnetctl.data.dataset import (
     DATASET_FILE,
     Dataset,
     created_by,
-    encode_dataset,
     is_ours,
     load_dataset,
     quarantined_samples,
+    write_dataset,
 )
 from resnetctl.data.index import SPLITS, Index, IndexInfo, index_path
 from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.missing import prepare_hint
-from resnetctl.data.quarantine import BadImage, encode_quarantine, quarantine_path, read_quarantine
+from resnetctl.data.quarantine import BadImage, read_quarantine
 from resnetctl.data.sources import Source, recognised, source_module
 from resnetctl.data.sources.unrecognised import no_such_source, unrecognised_source
 from resnetctl.data.val_split import draw_val
 from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
-from resnetctl.files import atomic_file, folder_lock, sweep_temporary_files, write_all
+from resnetctl.files import folder_lock, sweep_temporary_files
 from resnetctl.progress import Progress, silent
 
 
@@ -95,25 +95,27 @@ def prepare(
             sweep_temporary_files(data_root)
             remove_leftovers(data_root)
             _refuse_foreign_files(data_root)
+            earlier = _earlier(data_root)
             source = source_module(kind).open_source(path, data_root, kind, progress)
             if source.pieces:
                 if source.missing and not allow_incomplete:
                     raise _not_whole("; ".join(source.missing))
                 source, kind, copying = pack_pieces(data_root, source, copying, progress)
             builders = _list_samples(source, progress)
-            split = split or _earlier_split(data_root, kind, source)
+            split = split or _earlier_split(earlier, kind, source)
             if split:
                 _draw(source, builders, split)
             incomplete = _incomplete(source, builders, allow_incomplete)
             if copying.packing or copying.extract:
                 source, kind = copy(data_root, kind, source, builders, copying, progress)
                 builders, split = _list_samples(source, progress), None
-            notices += _before(data_root, kind, source.root)
-            quarantined = _quarantined(data_root) if release_quarantined else {}
+            notices += _before(earlier, kind, source.root)
             dataset, splits = _write(data_root, kind, source, builders, incomplete, split, release_quarantined)
     if "val" not in builders:
         notices.append(_NO_VAL)
-    notices += [f"{counted(count, 'image')} of {each} released from quarantine" for each, count in quarantined.items()]
+    if release_quarantined and earlier:
+        for each, count in earlier.quarantined.items():
+            notices.append(f"{counted(count, 'image')} of {each} released from quarantine")
     for each, count in dataset.quarantined.items():
         notices.append(
             f"{counted(count, 'image')} of {each} in quarantine, left out: {some(quarantined_samples(dataset, each))}; "
@@ -138,14 +140,31 @@ def _draw(source: Source, builders: dict[str, IndexBuilder], split: Split) -> No
     source.notes.append(f"val: {share}, drawn with seed {split.seed}")
 
 
-def _earlier_split(data_root: Path, kind: str, source: Source) -> Split | None:
-    """The split drawn in an earlier prepare of the same images, which is kept."""
+def _earlier(data_root: Path) -> Dataset | None:
+    """What an earlier prepare made of the data root."""
     with contextlib.suppress(DataError):
-        old = load_dataset(data_root)
-        same = _same_kind(old.source, kind) and _index_root(data_root) == absolute(source.root)
-        if same and old.val_fraction is not None and "val" not in source.splits:
-            return Split(fraction=old.val_fraction, seed=old.seed)
+        return load_dataset(data_root)
     return None
+
+
+def _earlier_index(data_root: Path, split: str) -> Index | None:
+    with contextlib.suppress(DataError):
+        return Index(index_path(data_root, split), include_quarantined=True)
+    return None
+
+
+def _is_same(earlier: Dataset, kind: str, root: Path) -> bool:
+    """Whether the data set was prepared from the same images; what follows a dash tells which of a kind's downloads."""
+    index = _earlier_index(earlier.root, "train")
+    same_kind = earlier.source.partition("-")[0] == kind.partition("-")[0]
+    return same_kind and index is not None and absolute(index.root) == absolute(root)
+
+
+def _earlier_split(earlier: Dataset | None, kind: str, source: Source) -> Split | None:
+    """The split drawn in an earlier prepare of the same images, which is kept."""
+    if earlier is None or earlier.val_fraction is None or "val" in source.splits:
+        return None
+    return Split(fraction=earlier.val_fraction, seed=earlier.seed) if _is_same(earlier, kind, source.root) else None
 
 
 def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tuple[Path, str, list[str]]:
@@ -169,9 +188,8 @@ def _find_source(data_root: Path, source: Path | None, kind: str | None) -> tupl
 
 def _earlier_source(data_root: Path, kind: str) -> Path:
     """The images that `data_root` was prepared from. Raises DataError if they are gone."""
-    try:
-        index = Index(index_path(data_root, "train"), include_quarantined=True)
-    except DataError:
+    index = _earlier_index(data_root, "train")
+    if index is None:
         return data_root
     root = absolute(index.root)
     if not root.exists():
@@ -180,13 +198,6 @@ def _earlier_source(data_root: Path, kind: str) -> Path:
         )
     # an archive of any name, perhaps among others
     return absolute(index.container_path(0)) if kind == "archive" else root
-
-
-def _index_root(data_root: Path) -> Path | None:
-    """The folder of the present train index's images; None without a readable index."""
-    with contextlib.suppress(DataError):
-        return absolute(Index(index_path(data_root, "train")).root)
-    return None
 
 
 @contextlib.contextmanager
@@ -261,32 +272,15 @@ def _differences(split: str, source: Source, counts: np.ndarray) -> list[str]:
     return [f"{split} has no images of {some(empty)}"] if empty and split not in source.expected else []
 
 
-def _same_kind(one: str, other: str) -> bool:
-    """Whether they are the same kind of source; the part after a dash says which of its downloads."""
-    return one.partition("-")[0] == other.partition("-")[0]
-
-
-def _before(data_root: Path, kind: str, root: Path) -> list[str]:
+def _before(earlier: Dataset | None, kind: str, root: Path) -> list[str]:
     """A notice if this prepare replaces the index of something else."""
-    if not (data_root / DATASET_FILE).exists():
-        return []
-    try:
-        old, old_root = load_dataset(data_root), _index_root(data_root)
-    except DataError:
-        return []
-    if old_root is None or (_same_kind(old.source, kind) and old_root == absolute(root)):
+    index = _earlier_index(earlier.root, "train") if earlier else None
+    if earlier is None or index is None or _is_same(earlier, kind, root):
         return []
     return [
-        f"this replaces the index of {printable(old.name)} ({old.source}: {old.train_images:,} train images in "
-        f"{printable(old_root)}); the images themselves are untouched"
+        f"this replaces the index of {printable(earlier.name)} ({earlier.source}: {earlier.train_images:,} train "
+        f"images in {printable(absolute(index.root))}); the images themselves are untouched"
     ]
-
-
-def _quarantined(data_root: Path) -> dict[str, int]:
-    """Split to the number of images that an earlier verify quarantined."""
-    with contextlib.suppress(DataError):
-        return load_dataset(data_root).quarantined
-    return {}
 
 
 def _write(
@@ -301,6 +295,7 @@ def _write(
     """Write the indexes and `dataset.json`, keeping earlier findings of `verify` on the same samples."""
     root, here = absolute(source.root), absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
+    earlier = _earlier(data_root)
     infos, summaries, files = {}, [], {}
     for split, builder in builders.items():
         info = IndexInfo(
@@ -313,7 +308,7 @@ def _write(
             notes=tuple(source.notes),
         )
         path = index_path(data_root, split)
-        infos[split], files[path] = builder.encode(info, _earlier_index(path), release=release)
+        infos[split], files[path] = builder.encode(info, _earlier_index(data_root, split), release=release)
         counts = builder.class_counts(len(source.classes))
         summaries.append(
             SplitSummary(split=split, images=len(builder), classes=int((counts > 0).sum()), bytes=builder.total_bytes())
@@ -335,7 +330,7 @@ def _write(
         val_fraction=drawn.fraction if drawn else None,
         seed=drawn.seed if drawn else 0,
         checksums=source.checksums,
-        accepted=_accepted(data_root, source),
+        accepted={k: v for k, v in earlier.accepted.items() if k in source.checksums} if earlier else {},
     )
     write_dataset(dataset, files, _still_bad(data_root, infos, builders))
     return dataset, tuple(summaries)
@@ -352,38 +347,3 @@ def _still_bad(data_root: Path, infos: Mapping[str, IndexInfo], builders: Mappin
             listed = [each for each in listed if each.name in still]
         bad += listed
     return bad
-
-
-def _earlier_index(path: Path) -> Index | None:
-    with contextlib.suppress(DataError):
-        return Index(path, include_quarantined=True)
-    return None
-
-
-def _accepted(data_root: Path, source: Source) -> dict[str, str]:
-    """The archives accepted earlier with a checksum other than the published one."""
-    with contextlib.suppress(DataError):
-        return {k: v for k, v in load_dataset(data_root).accepted.items() if k in source.checksums}
-    return {}
-
-
-def write_dataset(dataset: Dataset, indexes: Mapping[Path, bytes], bad: list[BadImage]) -> None:
-    """Replace `dataset.json`, the indexes and the quarantine list together, and remove obsolete ones.
-
-    Nothing is renamed before everything is on disk, and `dataset.json` is renamed last: it vouches for the indexes.
-    """
-    files = {dataset.root / DATASET_FILE: encode_dataset(dataset)}
-    if bad:
-        files[quarantine_path(dataset.root)] = encode_quarantine(bad)
-    _replace_together({**files, **indexes})
-    if not bad:
-        quarantine_path(dataset.root).unlink(missing_ok=True)
-    for split in set(SPLITS) - dataset.fingerprints.keys():
-        index_path(dataset.root, split).unlink(missing_ok=True)
-
-
-def _replace_together(files: dict[Path, bytes]) -> None:
-    """Write all files before renaming any; the first is renamed last, and vouches for the others."""
-    with contextlib.ExitStack() as stack:
-        for path, data in files.items():
-            write_all(stack.enter_context(atomic_file(path)), data)

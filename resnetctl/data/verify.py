@@ -19,14 +19,13 @@ import numpy as np
 
 from resnetctl.data.batches.order import permutation
 from resnetctl.data.checks import Check, classes, counts, labels, not_in_the_index, same_classes
-from resnetctl.data.dataset import Dataset, load_dataset
+from resnetctl.data.dataset import Dataset, load_dataset, write_dataset
 from resnetctl.data.duplicates import Duplicates, Part, find_duplicates
 from resnetctl.data.image_check import ImageCheck, check_image
 from resnetctl.data.images.perceptual import check_imagehash
 from resnetctl.data.index import UNKNOWN_CRC, Index, index_path
 from resnetctl.data.index_writer import with_findings
 from resnetctl.data.missing import missing_source
-from resnetctl.data.prepare import write_dataset
 from resnetctl.data.quarantine import BadImage
 from resnetctl.download import file_checksum
 from resnetctl.errors import counted, printable, some
@@ -62,7 +61,7 @@ class Report:
         return not self.bad and all(check.ok for check in self.checks)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Findings:
     """Findings from decoding a split's images, by row in the whole index."""
 
@@ -211,32 +210,28 @@ def _decode(
 ) -> _Findings:
     """Decode the images of `index`; results arrive in any order and are returned in index order."""
     rows = np.arange(len(index)) if sample is None else np.sort(permutation(0, 0, len(index))[:sample])
-    unusual: Counter[str] = Counter()
+    found = _Findings(rows=rows)
     done, what = 0, f"decoding {index.info.split}"
     chunks = (rows[at : at + _CHUNK].tolist() for at in range(0, len(rows), _CHUNK))
     start = partial(_open_index, index.path)
     check_rows = partial(_check_rows, how=how)
-    bad: dict[int, str] = {}
-    crc32: dict[int, int] = {}
-    looks: dict[int, int] = {}
-    changed = 0
     try:
         for checked in in_parallel(check_rows, chunks, workers=workers, start=start):
             for i, check in checked:
-                unusual.update(check.unusual)
-                changed += check.changed
+                found.unusual.update(check.unusual)
+                found.changed += check.changed
                 if check.reason is not None:
-                    bad[i] = check.reason
+                    found.bad[i] = check.reason
                 elif index.crc32[i] == UNKNOWN_CRC or check.changed:
-                    crc32[i] = check.crc32
+                    found.crc32[i] = check.crc32
                 if check.look and check.reason is None:
-                    looks[i] = check.look
+                    found.looks[i] = check.look
             done += len(checked)
             progress(what, done, len(rows))
     finally:
         _open_index(None)
-    bad = dict(sorted(bad.items()))
-    return _Findings(rows=rows, bad=bad, crc32=crc32, changed=changed, unusual=unusual, looks=looks)
+    found.bad = dict(sorted(found.bad.items()))
+    return found
 
 
 _index: Index | None = None

@@ -15,7 +15,7 @@ from typing import Any
 
 from resnetctl.distributed.group import EXIT_LOST
 from resnetctl.distributed.world import LAUNCH, LAUNCHER_PID, RESTARTS
-from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ResnetctlError
+from resnetctl.errors import ResnetctlError, exit_code_of
 
 MAX_RESTARTS = 3
 """How many times `launch` restarts the ranks after one was killed."""
@@ -59,7 +59,7 @@ def launch(processes: int, arguments: list[str], notice: Callable[[str], None], 
                 notice(f"{what}: restarting all ranks from the last checkpoint ({attempt + 1} of {MAX_RESTARTS})")
     except SignalException as stop:
         told_code = folder / "exit-code"
-        return int(told_code.read_text()) if told_code.exists() else _exit_code(stop.sigval)
+        return int(told_code.read_text()) if told_code.exists() else exit_code_of(stop.sigval)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     raise ResnetctlError(
@@ -113,16 +113,12 @@ def _pass_on_signals(stop: type[Exception]) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked:
-            os._exit(_exit_code(number))
+            os._exit(exit_code_of(number))
         asked.append(number)
         raise stop(f"signal {number}", sigval=signal.Signals(number))  # type: ignore[call-arg]
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, handle)
-
-
-def _exit_code(number: int) -> int:
-    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
 
 
 def _what_happened(codes: dict[int, int]) -> str:

@@ -78,6 +78,11 @@ def has_launcher(environ: Mapping[str, str]) -> bool:
     return is_launched(environ) or "TORCHELASTIC_RUN_ID" in environ
 
 
+def is_a_rank(environ: Mapping[str, str]) -> bool:
+    """Whether this process is one of several ranks, or has a launcher, which decides how many there are."""
+    return has_launcher(environ) or read_world(environ).size > 1
+
+
 def first_host(nodes: str) -> str:
     """The first name in Slurm's list of nodes: `gpu[08-11,20],login` is gpu08."""
     found = re.match(r"([^\[,]+)(?:\[([0-9]+)[^\]]*\]([^\[,]*))?", nodes)

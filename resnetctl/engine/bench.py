@@ -121,7 +121,7 @@ def measure_loader(
 ) -> LoaderRate:
     """The loader alone, at the recipe's final resolution, after its first batches."""
     size = recipe.data.train_size
-    view = train_view(at_size(change_recipe(recipe, _batch(batch)), size), index, batch)
+    view = train_view(at_size(_in_batches(recipe, batch), size), index, batch)
     bound = _decoding_rate(index) * max(1, workers)
     batches = _endless(view, workers, torch.device("cuda" if view.decoder == "cuda" else "cpu"))
     progress("loader", 0, None)
@@ -134,8 +134,10 @@ def measure_loader(
     return LoaderRate(rate=rate, workers=workers, micro_batch=batch, size=size, decoder=view.decoder, bound=bound)
 
 
-def _batch(batch: int) -> list[Override]:
-    return [Override("train.global_batch", batch, "bench"), Override("train.micro_batch", batch, "bench")]
+def _in_batches(recipe: Recipe, batch: int) -> Recipe:
+    return change_recipe(
+        recipe, [Override("train.global_batch", batch, "bench"), Override("train.micro_batch", batch, "bench")]
+    )
 
 
 def _close(batches: Iterator[Batch]) -> None:
@@ -175,7 +177,7 @@ def measure_model(
     batch = micro_batch or choose_micro_batch(recipe, device, 1)
     precision = choose_precision(recipe.train.precision, device)
     memory = _Memory(device)
-    trainer = _trainer(change_recipe(recipe, _batch(batch)), classes, device, precision)
+    trainer = _trainer(_in_batches(recipe, batch), classes, device, precision)
     images = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2).to(device)
     labels = torch.randint(classes, (batch,)).to(device)
     batches = itertools.repeat(Batch(images, labels, torch.zeros(0, dtype=torch.int64)))
@@ -217,7 +219,7 @@ def measure_train(
     """Loader and step together, as in a run, at the recipe's final resolution."""
     size = recipe.data.train_size
     micro_batch = choose_micro_batch(recipe, device, 1)
-    recipe = at_size(change_recipe(recipe, _batch(micro_batch)), size)
+    recipe = at_size(_in_batches(recipe, micro_batch), size)
     precision = choose_precision(recipe.train.precision, device)
     trainer = _trainer(recipe, len(index.info.classes), device, precision)
     batches = _endless(train_view(recipe, index, micro_batch), workers, device)

@@ -15,9 +15,9 @@ from resnetctl.engine.device import choose_precision
 from resnetctl.engine.inference import Model, in_use, load_model
 from resnetctl.errors import CheckpointError, DataError, ResnetctlError, printable
 from resnetctl.model import hub
-from resnetctl.model.description import ModelDescription, description_in
+from resnetctl.model.description import ModelDescription, description_in, file_metadata
 from resnetctl.model.resnet import build_model
-from resnetctl.model.weights import PUBLISHED, fill, load_weights, read_weights
+from resnetctl.model.weights import PUBLISHED, fill, load_weights, published_entry, read_weights
 from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_file
 from resnetctl.runs.commits import METADATA_KEY
@@ -114,18 +114,11 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
 
 def is_weights(which: str) -> bool:
     """Whether `which` names weights: published ones, or a file without our checkpoint metadata."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(which).expanduser()
     if which in PUBLISHED or which.startswith(hub.PREFIX) or path.suffix in _WEIGHTS:
         return True
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            return METADATA_KEY not in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False  # reading it reports what is wrong
+    metadata = file_metadata(path)
+    return metadata is not None and METADATA_KEY not in metadata
 
 
 def _as_asked(recipe: Recipe, asked: Asked) -> Recipe:
@@ -164,13 +157,11 @@ def _trained(path: Path, checkpoint: Checkpoint, asked: Asked) -> NamedModel:
 
 def _published(weights: str, asked: Asked) -> NamedModel:
     """torchvision's weights with their published preprocessing."""
-    import torchvision
-
     arch = asked.arch or _ARCH
     network = build_model(ModelRecipe(arch=arch), imagenet.CLASSES)
     for text in load_weights(network, weights, arch, imagenet.CLASSES):
         asked.notice(text)
-    entry = torchvision.models.get_model_weights(arch)["IMAGENET1K_" + weights.rpartition("-")[2].upper()]
+    entry = published_entry(weights, arch)
     look = entry.transforms()
     preset = [
         Override("data.val_resize", look.resize_size[0], weights),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnetctl.errors import ResnetctlError
+from resnetctl.errors import needs_package
 from resnetctl.model.resnet import parameter_groups
 from resnetctl.recipe import Recipe, effective_lr
 
@@ -114,9 +114,7 @@ def _lamb() -> Any:
     try:
         from timm.optim.lamb import Lamb
     except ImportError:
-        raise ResnetctlError(
-            "optimizer.name = lamb needs the package timm", hint='pip install "resnetctl[timm]"'
-        ) from None
+        raise needs_package("optimizer.name = lamb", "timm", "timm") from None
     return Lamb
 
 

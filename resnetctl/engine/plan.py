@@ -88,7 +88,7 @@ def make_plan(
     cores = hardware.usable_cores()
     workers = recipe.data.workers
     if workers < 0:
-        workers = workers_for(model.rate.median, loader.rate.median, cores, device.type)
+        workers = workers_for(model.rate.median, loader.rate.median, cores)
     rate = together(model.rate.median, loader.rate.median, workers, cores, device.type)
     rate_at_start = together(at_start, loader.rate.median, workers, cores, device.type)
     timeline = Timeline(recipe=recipe, images=len(train))
@@ -140,7 +140,7 @@ def _problems(*needs: tuple[str, int, int, str]) -> tuple[str, ...]:
     )
 
 
-def workers_for(model_rate: float, worker_rate: float, cores: int, device_type: str) -> int:
+def workers_for(model_rate: float, worker_rate: float, cores: int) -> int:
     """Worker processes that supply images at least as fast as the model takes them, with a margin.
 
     With a model on the CPU they compete for its cores, so there are no more than needed.

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from resnetctl.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
-
 _REPEAT_SECONDS = 1.0  # more than unwinding takes before a run has begun
 
 
@@ -20,11 +18,6 @@ class StopRequest:
     signal: int | None = None
     begun: bool = False
     """Whether there is something to finish and save; before that the first signal quits at once."""
-
-
-def exit_code(number: int) -> int:
-    """130 for Ctrl-C, 143 for SIGTERM and SIGUSR1."""
-    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
 
 
 @contextlib.contextmanager

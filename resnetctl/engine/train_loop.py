@@ -260,7 +260,7 @@ class _TrainLoop:
 
     def _read_loss(self, lr: float) -> float:
         step = self.state.step
-        loss = self.trainer.take_loss(step - self.state.last_read)
+        loss = self.trainer.take(self.trainer.loss_sum, step - self.state.last_read)
         self.validation.note_loss(loss, step - self.state.last_read)
         self.state.last_read = step
         self._check_finite(loss)
@@ -301,9 +301,10 @@ class _TrainLoop:
         epoch, begin, end = self.timeline.epoch_of(step)
         mini_batch = step - begin
         if mini_batch % every == 0 and mini_batch:
-            yield RunningLoss(epoch=epoch + 1, mini_batch=mini_batch, loss=self.trainer.take_running_loss(every))
+            loss = self.trainer.take(self.trainer.running_loss, every)
+            yield RunningLoss(epoch=epoch + 1, mini_batch=mini_batch, loss=loss)
         elif step == end:
-            self.trainer.take_running_loss(1)  # each epoch begins a new sum
+            self.trainer.running_loss.zero_()  # each epoch begins a new sum
 
     def _note_unreadable(self, bad: list[int]) -> Iterator[Event]:
         unreadable, images = self.state.unreadable, self.timeline.images

@@ -194,17 +194,14 @@ class Trainer:
         self._plain.compile(dynamic=False)
         self.is_compiled = True
 
-    def take_loss(self, steps: int) -> float:
-        """The mean loss of the last `steps` steps on all ranks; waits for the device, and starts a new sum."""
-        loss = float(self.group.all_sum(self.loss_sum)) / self.group.size / max(1, steps)
-        self.loss_sum.zero_()
-        return loss
+    def take(self, losses: torch.Tensor, steps: int) -> float:
+        """The mean over the last `steps` steps and all ranks of `loss_sum` or `running_loss`, which starts anew.
 
-    def take_running_loss(self, steps: int) -> float:
-        """As `take_loss`, for the running loss."""
-        loss = float(self.group.all_sum(self.running_loss)) / self.group.size / max(1, steps)
-        self.running_loss.zero_()
-        return loss
+        Waits for the device.
+        """
+        mean = float(self.group.all_sum(losses)) / self.group.size / max(1, steps)
+        losses.zero_()
+        return mean
 
     def in_use(self, compiled_batch: int = 0) -> list[Model]:
         """The model for evaluation, followed by its moving average if there is one.

@@ -95,15 +95,20 @@ def read_description(text: str, path: Path) -> ModelDescription:
         ) from None
 
 
-def description_in(path: Path) -> ModelDescription | None:
-    """The description in the safetensors file at `path`; None if it has none, or is not such a file."""
+def file_metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of the safetensors file at `path`; None if it is not such a file, or damaged."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
         return None
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
+            return file.metadata() or {}
     except (SafetensorError, OSError):
         return None  # reading its tensors reports what is wrong
+
+
+def description_in(path: Path) -> ModelDescription | None:
+    """The description in the safetensors file at `path`; None if it has none, or is not such a file."""
+    text = (file_metadata(path) or {}).get(KEY)
     return None if text is None else read_description(text, path)

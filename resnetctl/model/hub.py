@@ -11,7 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from resnetctl.errors import ResnetctlError, UsageError, printable
+from resnetctl.errors import ResnetctlError, UsageError, needs_package, printable
 from resnetctl.recipe import ARCHITECTURES
 
 PREFIX = "hf:"
@@ -70,10 +70,7 @@ def _hub() -> Any:
         import huggingface_hub
         from huggingface_hub import constants, errors, utils  # noqa: F401 - makes them its attributes
     except ImportError:
-        raise ResnetctlError(
-            "weights from the Hugging Face Hub need the package huggingface_hub",
-            hint='pip install "resnetctl[hub]"',
-        ) from None
+        raise needs_package("a model from the Hugging Face Hub", "huggingface_hub", "hub") from None
     utils.disable_progress_bars()
     utils.logging.set_verbosity_error()
     return huggingface_hub

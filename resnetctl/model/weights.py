@@ -9,14 +9,14 @@ import re
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, ResnetctlError, UsageError, printable
-from resnetctl.model.description import description_in
+from resnetctl.model.description import description_in, file_metadata
 from resnetctl.model.hub import PREFIX, hub_file
 from resnetctl.model.resnet import BlurConv2d
 from resnetctl.progress import silent
@@ -55,16 +55,21 @@ def load_weights(network: nn.Module, weights: str, arch: str, classes: int, name
 # --- published weights ----------------------------------------------------------------------------------------------
 
 
-def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
-    """The published file on this machine, downloaded if needed."""
+def published_entry(weights: str, arch: str) -> Any:
+    """torchvision's entry of published weights: address, preprocessing, figures. Raises UsageError if there is none."""
     import torchvision
 
     enum = torchvision.models.get_model_weights(arch)
-    member = "IMAGENET1K_" + weights.rpartition("-")[2].upper()
-    if member not in enum.__members__:
-        known = ", ".join(w for w in PUBLISHED if "IMAGENET1K_" + w[-2:].upper() in enum.__members__)
+    members = {name: f"IMAGENET1K_{name.rpartition('-')[2].upper()}" for name in PUBLISHED}
+    if members[weights] not in enum.__members__:
+        known = ", ".join(name for name, member in members.items() if member in enum.__members__)
         raise UsageError(f"{arch} has no weights {weights}", hint=f"it has {known}: --set model.weights=...")
-    url = enum[member].url
+    return enum[members[weights]]
+
+
+def _published_file(weights: str, arch: str) -> Generator[str, None, Path]:
+    """The published file on this machine, downloaded if needed."""
+    url = published_entry(weights, arch).url
     name = url.rpartition("/")[2]
     if mirror := os.environ.get(MIRROR_VARIABLE, "").rstrip("/"):
         # the URL of a single file is allowed too; its name then contains the hash
@@ -257,13 +262,8 @@ def _said_by(path: Path) -> _Said:
     """BlurPool and classes from an exported file or a checkpoint of ours; without them, no BlurPool."""
     if (said := description_in(path)) is not None:
         return _Said(said.blurpool, said.classes)
-    if path.suffix != ".safetensors":
-        return _Said()
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, "pt") as file:
-            document = json.loads((file.metadata() or {})["resnetctl"])
+        document = json.loads((file_metadata(path) or {})["resnetctl"])
         return _Said(document["recipe"]["model"]["blurpool"] is True, tuple(map(str, document.get("classes", ()))))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _Said()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resnetctl.errors import ResnetctlError, printable
+from resnetctl.errors import needs_package, printable
 
 if TYPE_CHECKING:
     from resnetctl.report.curves import Plot
@@ -69,7 +69,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ResnetctlError("a report needs the package matplotlib", hint="pip install 'resnetctl[report]'") from None
+        raise needs_package("a report", "matplotlib", "report") from None
 
 
 def svg(plot: Drawn, title: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnetctl.errors import DataError, printable
-from resnetctl.suites.statistics import wilson_interval
+from resnetctl.suites.statistics import Z, wilson_interval
 
 FACTORS = (
     "pose",
@@ -38,7 +38,6 @@ FACTORS = (
 )
 _FILE = "imagenet_x_val_top_factor.jsonl"
 _PROTOTYPES = "prototypical_paths.csv"
-_Z = 1.959963984540054
 
 
 class Annotations(NamedTuple):
@@ -193,5 +192,5 @@ def _ratio_interval(inside: int, errors: int, images: int, wrong: int) -> tuple[
     variance = (1 / f - w / p) ** 2 * f * (1 - f) / inside + ((1 - w) / p) ** 2 * g * (1 - g) / outside
     if not variance:
         return None
-    half = _Z * math.sqrt(variance)
+    half = Z * math.sqrt(variance)
     return f / p * math.exp(-half), f / p * math.exp(half)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from resnetctl.errors import UsageError, printable
-from resnetctl.files import write_atomically
+from resnetctl.files import check_new_file, write_atomically
 
 MOST = 200
 """Pictures on one sheet."""
@@ -56,10 +56,7 @@ def check_sheet(path: Path) -> None:
     """Raise UsageError if a sheet cannot be written to `path`: not an image name, or an existing file."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{printable(path)} is not the name of an image file", hint="--sheet FILE.png")
-    if path.exists():
-        raise UsageError(f"there is already a file {printable(path)}", hint="choose another name, or remove it")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {printable(path.parent)}", hint="create it, or choose another one")
+    check_new_file(path)
 
 
 def write_sheet(path: Path, tiles: Sequence[Tile]) -> None:

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-_Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+Z = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
 EXACT_BELOW = 25
 """Number of disagreements below which McNemar's test is the exact one."""
 
 
-def wilson_interval(correct: int, images: int, z: float = _Z) -> tuple[float, float]:
+def wilson_interval(correct: int, images: int) -> tuple[float, float]:
     """The 95 % interval of a proportion in percent (Wilson 1927, JASA 22:209, formula 1)."""
-    p, zz = correct / images, z * z / images
-    centre, half = p + zz / 2, z * math.sqrt(p * (1 - p) / images + zz / (4 * images))
+    p, zz = correct / images, Z * Z / images
+    centre, half = p + zz / 2, Z * math.sqrt(p * (1 - p) / images + zz / (4 * images))
     # exact at the ends, where rounding errors would remain
     low = 0.0 if correct == 0 else (centre - half) / (1 + zz)
     high = 1.0 if correct == images else (centre + half) / (1 + zz)
@@ -55,7 +56,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
     else:
         p_value = math.erfc(math.sqrt(max(0, abs(b - c) - 1) ** 2 / discordant / 2))
     difference = (b - c) / n
-    half = _Z * math.sqrt(max(0.0, discordant / n - difference**2) / n)
+    half = Z * math.sqrt(max(0.0, discordant / n - difference**2) / n)
     return Comparison(b, c, 100 * difference, (100 * (difference - half), 100 * (difference + half)), p_value, exact)
 
 

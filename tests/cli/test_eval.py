@@ -96,6 +96,12 @@ def test_files_of_classes_and_of_the_worst_mistakes(evaluate, tmp_path):
     assert "already a file" in again.stderr
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_measuring(evaluate, tmp_path):
+    done = evaluate("first", "--per-class", tmp_path / "nowhere" / "c.csv")
+    assert done.returncode == 2
+    assert f"error: there is no folder {tmp_path / 'nowhere'}" in done.stderr
+
+
 def test_weights_on_suites_with_images(evaluate, root, tmp_path):
     v2 = write_folders(tmp_path / "v2", [("0", 0), ("10", 10), ("2", 2)])
     a = write_folders(tmp_path / "a", [(WNIDS[3], 3), (WNIDS[30], 30)])

@@ -115,5 +115,5 @@ def test_without_matplotlib(report, tmp_path, root):
     (tmp_path / "matplotlib.py").write_text("raise ImportError")
     done = report("logged")
     assert done.returncode == 1
-    assert "hint: pip install 'resnetctl[report]'" in done.stderr
+    assert 'hint: pip install "resnetctl[report]"' in done.stderr
     assert not (tmp_path / "report.html").exists()

@@ -16,7 +16,7 @@ from tests.process import call
     [(20, 1000, 2, 1), (3000, 1000, 16, 4), (3000, 1000, 2, 2), (900, 1000, 16, 2), (1e6, 1000, 64, 16)],
 )
 def test_workers_follow_from_what_the_model_takes(model, worker, cores, workers):
-    assert plan.workers_for(model, worker, cores, "cuda") == workers
+    assert plan.workers_for(model, worker, cores) == workers
 
 
 def test_the_slower_one_decides_and_on_the_cpu_both_take_the_cores():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from resnetctl.engine.signals import StopRequest, exit_code, stop_on_signals
+from resnetctl.engine.signals import StopRequest, stop_on_signals
 from tests.process import call
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -124,10 +124,6 @@ def test_an_echo_is_no_second_signal():
         assert left == []
         os.kill(os.getpid(), signal.SIGTERM)
         assert left == [signal.SIGTERM]
-
-
-def test_exit_codes():
-    assert [exit_code(number) for number in SIGNALS] == [130, 143, 143]
 
 
 def test_the_handlers_of_before_come_back():

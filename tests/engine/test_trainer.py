@@ -86,7 +86,7 @@ def test_ten_steps_give_the_losses_of_a_plain_loop(arch, layout, photo_index):
         sgd.zero_grad()
         loss.backward()
         sgd.step()
-        assert trainer.take_loss(1) == pytest.approx(loss.item(), abs=1e-5)
+        assert trainer.take(trainer.loss_sum, 1) == pytest.approx(loss.item(), abs=1e-5)
 
 
 def test_no_decay_on_norms_leaves_them_out_of_the_penalty():
@@ -106,7 +106,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch():
     for trainer, given in ((whole, [batch]), (halves, parts)):
         trainer.model.eval()
         trainer.step(0, iter(given), len(given), 0.1)
-    assert whole.take_loss(1) == pytest.approx(halves.take_loss(1), abs=1e-5)
+    assert whole.take(whole.loss_sum, 1) == pytest.approx(halves.take(halves.loss_sum, 1), abs=1e-5)
     for a, b in zip(whole.model.parameters(), halves.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
@@ -129,7 +129,7 @@ def test_a_batch_is_normalised_erased_and_mixed_in_torchvisions_order():
     expected = torch.nn.functional.cross_entropy(trainer.model(mixed), targets, label_smoothing=0.1)
     assert trainer.loss(batch, mix).item() == pytest.approx(expected.item(), abs=1e-5)
     trainer.step(3, iter([batch]), 1, 0.0)
-    assert trainer.take_loss(1) == pytest.approx(expected.item(), abs=1e-5)
+    assert trainer.take(trainer.loss_sum, 1) == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_each_micro_batch_is_mixed_by_its_place_in_the_global_batch():

@@ -207,7 +207,7 @@ def test_without_the_package_it_is_named(
     (tmp_path / "huggingface_hub.py").write_text("raise ImportError")  # as if it were not installed
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     _, message, error = ask("hf:a/b")
-    assert "need the package huggingface_hub" in message
+    assert "needs the package huggingface_hub" in message
     assert error == ('pip install "resnetctl[hub]"', 1)
 
 

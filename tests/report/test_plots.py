@@ -89,4 +89,4 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ResnetctlError, match="needs the package matplotlib") as raised:
         check_matplotlib()
-    assert raised.value.hint == "pip install 'resnetctl[report]'"
+    assert raised.value.hint == 'pip install "resnetctl[report]"'

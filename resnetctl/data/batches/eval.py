@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from resnetctl.data.batches.batch import Batch, empty_images
+from resnetctl.data.batches.loader import IndexBatches
 from resnetctl.data.images.decode import centre, decode
-from resnetctl.data.index import Index, open_unchanged
+from resnetctl.data.index import Index
 from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe, Recipe
 
@@ -42,22 +41,10 @@ def eval_view(recipe: Recipe, index: Index, batch: int, rank: int = 0, world_siz
     )
 
 
-class EvalBatches(Dataset[Batch]):
+class EvalBatches(IndexBatches):
     """Batch `item` of the samples in index order; the last one holds the rest."""
 
-    def __init__(self, view: EvalView) -> None:
-        self.view = view
-        self._index: Index | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"view": self.view, "_index": None}
-
-    @property
-    def index(self) -> Index:
-        """The index, mapped on first use in each process."""
-        if self._index is None:
-            self._index = open_unchanged(self.view.index, self.view.fingerprint)
-        return self._index
+    view: EvalView
 
     def items(self) -> range:
         """The batches of this rank; each batch belongs to exactly one rank."""

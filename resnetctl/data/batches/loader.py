@@ -1,4 +1,4 @@
-"""Worker processes that fetch batches in advance."""
+"""Batches of an index, and worker processes that fetch them in advance."""
 
 from __future__ import annotations
 
@@ -16,8 +16,28 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from resnetctl.data.batches.batch import Batch, Handover, hand_over
+from resnetctl.data.index import Index, open_unchanged
 from resnetctl.errors import ResnetctlError
 from resnetctl.parallel import end_with_parent
+
+
+class IndexBatches(Dataset[Batch]):
+    """Batches of the index that `view`, a TrainView or an EvalView, names."""
+
+    def __init__(self, view: Any) -> None:
+        self.view = view
+        self._index: Index | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"view": self.view, "_index": None}
+
+    @property
+    def index(self) -> Index:
+        """The index, mapped on first use in each process."""
+        if self._index is None:
+            self._index = open_unchanged(self.view.index, self.view.fingerprint)
+        return self._index
+
 
 # a terminal's Ctrl-C, torchrun's SIGTERM and Slurm's SIGUSR1 reach the whole process group: the trainer finishes its
 # step, saves and stops, and needs its workers until then

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from resnetctl.data.batches.augment import Draws, draw, draw_erased
 from resnetctl.data.batches.batch import Batch, empty_images
+from resnetctl.data.batches.loader import IndexBatches
 from resnetctl.data.batches.order import SUBSTITUTE, Samples, key, step_samples
 from resnetctl.data.batches.policies import draw_operations, fill_color
 from resnetctl.data.batches.resolution import size_at
@@ -23,7 +22,7 @@ from resnetctl.data.images import nvimgcodec
 from resnetctl.data.images.decode import decode, resize
 from resnetctl.data.images.decoders import choose_decoder
 from resnetctl.data.images.operations import apply
-from resnetctl.data.index import Index, open_unchanged
+from resnetctl.data.index import Index
 from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe, Recipe, TrainRecipe
 
@@ -75,22 +74,10 @@ def train_view(recipe: Recipe, index: Index, micro_batch: int, rank: int = 0, wo
     )
 
 
-class TrainBatches(Dataset[Batch]):
+class TrainBatches(IndexBatches):
     """Micro-batch `item`: number `item % micro_batches` of step `item // micro_batches` on this rank."""
 
-    def __init__(self, view: TrainView) -> None:
-        self.view = view
-        self._index: Index | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"view": self.view, "_index": None}
-
-    @property
-    def index(self) -> Index:
-        """The index, mapped on first use in each process."""
-        if self._index is None:
-            self._index = open_unchanged(self.view.index, self.view.fingerprint)
-        return self._index
+    view: TrainView
 
     def samples(self, item: int) -> Samples:
         """The samples of a micro-batch."""

@@ -37,10 +37,8 @@ WNID = re.compile(r"n\d{8}")
 TRAIN_FILE = re.compile(r"(n\d{8})_\d+\.JPEG")
 VAL_FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
-ANCHORS = {1: 65, 2: 970, 3: 230, 4: 809, 5: 516, 6: 57, 7: 334, 8: 415, 9: 674, 10: 332}
-"""Val image number to label: known answers that reveal labels in another order."""
 ANCHOR_IDS = {1: 490, 2: 361, 3: 171, 4: 822, 5: 297, 6: 482, 7: 13, 8: 704, 9: 599, 10: 164}
-"""The same images' ids in the devkit's ground truth, which are not labels."""
+"""Val image number to its id in the devkit's ground truth, which is not its label."""
 
 HOW_TO_GET = """\
 to start at once with 2,500 real images that come with resnetctl:

@@ -15,7 +15,7 @@ from typing import Any
 from resnetctl.data import imagenet
 from resnetctl.data.archives import MAX_SAMPLE_BYTES
 from resnetctl.data.sources import Piece, Sample, Source
-from resnetctl.errors import DataError, ResnetctlError, printable
+from resnetctl.errors import DataError, ResnetctlError, needs_package, printable
 from resnetctl.progress import Progress
 
 _FILE = re.compile(r"(train|validation|val)-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?\.parquet")
@@ -83,9 +83,7 @@ def _pyarrow() -> Any:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise ResnetctlError(
-            "reading parquet files needs the package pyarrow", hint='pip install "resnetctl[parquet]"'
-        ) from None
+        raise needs_package("reading parquet files", "pyarrow", "parquet") from None
     return pyarrow.parquet
 
 
