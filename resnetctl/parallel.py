@@ -51,8 +51,7 @@ def in_parallel(
     items: Iterable[Item],
     *,
     workers: int,
-    start: Callable[..., None] | None = None,
-    start_args: tuple[Any, ...] = (),
+    start: Callable[[], None] | None = None,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Result]:
     """Results of `work` on `items`, in any order, from `workers` processes (0: this one), each prepared by `start`.
@@ -61,11 +60,11 @@ def in_parallel(
     Raises ResnetctlError if a worker is killed.
     """
     if workers == 0:
-        yield from _here(work, items, start, start_args, tell)
+        yield from _here(work, items, start, tell)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the thread that draws the bar
     counter, stop = context.Value("q", 0), context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(), counter, stop, start, start_args))
+    pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(), counter, stop, start))
     left = iter(items)
     waiting: set[Future[Result]] = set()
     try:
@@ -90,8 +89,7 @@ def in_parallel(
 def _here(
     work: Callable[[Item], Result],
     items: Iterable[Item],
-    start: Callable[..., None] | None,
-    start_args: tuple[Any, ...],
+    start: Callable[[], None] | None,
     tell: Callable[[int], None],
 ) -> Iterator[Result]:
     global _advance
@@ -105,14 +103,14 @@ def _here(
     before, _advance = _advance, add
     try:
         if start:
-            start(*start_args)
+            start()
         for item in items:
             yield work(item)
     finally:
         _advance = before
 
 
-def _start(parent: int, counter: Any, stop: Any, start: Callable[..., None] | None, args: tuple[Any, ...]) -> None:
+def _start(parent: int, counter: Any, stop: Any, start: Callable[[], None] | None) -> None:
     global _advance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     end_with_parent(parent)
@@ -125,4 +123,4 @@ def _start(parent: int, counter: Any, stop: Any, start: Callable[..., None] | No
 
     _advance = add
     if start:
-        start(*args)
+        start()

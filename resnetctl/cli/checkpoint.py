@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, help, options
+from resnetctl.cli import console, help, options
 from resnetctl.errors import EXIT_FAILURE, CheckpointError, printable
 
 if TYPE_CHECKING:
@@ -13,15 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=help.Group, help="List, show and verify saved checkpoints.", no_args_is_help=True)
 
-Which = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        show_default="the latest run",
-        autocompletion=complete.runs,
-        help="A run's name or folder, or a checkpoint file.",
-    ),
-]
+Which = Annotated[str | None, options.run_argument("A run's name or folder, or a checkpoint file.")]
 
 
 @app.command("list")

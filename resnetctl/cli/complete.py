@@ -17,14 +17,10 @@ def _starting(incomplete: str, items: Items) -> Items:
     return [item for item in items if item[0].startswith(incomplete)]
 
 
-def recipe_names() -> list[str]:
-    """The names of the built-in recipes, sorted."""
-    return sorted(path.stem for path in _RECIPES.glob("*.toml"))
-
-
 def recipes(incomplete: str) -> Items:
     """Built-in recipes with their summaries."""
-    return [(name, _summary(_RECIPES / f"{name}.toml")) for name in recipe_names() if name.startswith(incomplete)]
+    names = sorted(path.stem for path in _RECIPES.glob("*.toml") if path.stem.startswith(incomplete))
+    return [(name, _summary(_RECIPES / f"{name}.toml")) for name in names]
 
 
 def _summary(recipe: Path) -> str:

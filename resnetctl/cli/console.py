@@ -20,6 +20,7 @@ from resnetctl.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 JSON_VERSION = 1
 """Version of `--json` documents: fields may be added without a new version, but not renamed or removed."""
@@ -91,7 +92,7 @@ def end_progress() -> None:
         _live.close()
 
 
-def say(text: str, style: str | None = None, *, to: "Console | None" = None) -> None:
+def say(text: "str | Text", style: str | None = None, *, to: "Console | None" = None) -> None:
     """Write `text` on stderr, or another console, above the progress line."""
     with _live.paused() if _live else nullcontext():
         (to or err()).print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -135,8 +136,7 @@ def show_error(error: ResnetctlError) -> None:
 def _labelled(label: str, style: str, text: str) -> None:
     from rich.text import Text
 
-    with _live.paused() if _live else nullcontext():
-        err().print(Text.assemble((f"{label}:", style), " ", text))
+    say(Text.assemble((f"{label}:", style), " ", text))
 
 
 def print_document(kind: str, fields: Mapping[str, Any]) -> None:

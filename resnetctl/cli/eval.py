@@ -42,24 +42,13 @@ class Tta(StrEnum):
 
 def eval_(
     which: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]…",
-            show_default="the latest run",
-            autocompletion=complete.runs,
-            help="Runs by name or folder, and checkpoint files.",
-        ),
+        list[str] | None, options.run_argument("Runs by name or folder, and checkpoint files.", "[RUN]…")
     ] = None,
     best: options.Best = False,
     raw: options.Raw = False,
     weights: Annotated[
         list[str] | None,
-        typer.Option(
-            "--weights",
-            show_default=False,
-            autocompletion=complete.weights,
-            help="Weights besides runs: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file.",
-        ),
+        options.weights_option("Weights besides runs: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or files."),
     ] = None,
     arch: options.WeightsArch = None,
     suite: Annotated[
@@ -169,9 +158,9 @@ def eval_(
 
 
 def _overrides(tta: Tta | None, settings: list[str]) -> "list[Override]":
-    from resnetctl.recipe import Override, parse_set
+    from resnetctl.recipe import Override
 
-    overrides = [parse_set(text) for text in settings]
+    overrides = options.overrides(settings)
     for override in overrides:
         if override.key not in _MEASURING:
             raise UsageError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnetctl.cli import complete, console, early, options
+from resnetctl.cli import console, early, options
 from resnetctl.errors import ResnetctlError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -32,13 +32,7 @@ _PACKAGES = {Format.ONNX: ("onnx", "onnxscript", "onnxruntime"), Format.TIMM: ("
 
 def export(
     which: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            show_default="the latest run",
-            autocompletion=complete.runs,
-            help="A run's name or folder, a checkpoint file, or a file exported before.",
-        ),
+        str | None, options.run_argument("A run's name or folder, a checkpoint file, or a file exported before.")
     ] = None,
     kind: Annotated[
         Format | None,

@@ -27,6 +27,23 @@ def with_home(path: Path | None) -> Path | None:
     return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises for an unknown user
 
 
+def run_argument(what: str, metavar: str = "[RUN]") -> Any:
+    """An argument that names runs, or files of them; without it the latest run is meant."""
+    return typer.Argument(metavar=metavar, show_default="the latest run", autocompletion=complete.runs, help=what)
+
+
+def weights_option(what: str, panel: str | None = None) -> Any:
+    """`--weights`: published ones, or a file."""
+    return typer.Option(
+        "--weights",
+        metavar="NAME|FILE",
+        autocompletion=complete.weights,
+        show_default=False,
+        rich_help_panel=panel,
+        help=what,
+    )
+
+
 def _known_device(name: str) -> str:
     """`name`, if it is a possible device name; whether it exists is left to torch, whose import takes seconds."""
     from resnetctl.engine.device_name import split_name
@@ -131,13 +148,7 @@ Best = Annotated[
 Raw = Annotated[bool, typer.Option("--raw", help="Use a run's raw weights instead of their moving average.")]
 Weights = Annotated[
     str | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME|FILE",
-        autocompletion=complete.weights,
-        show_default=False,
-        help="Instead of a run: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file of weights.",
-    ),
+    weights_option("Instead of a run: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a file of weights."),
 ]
 WeightsArch = Annotated[
     str | None,

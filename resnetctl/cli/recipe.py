@@ -17,7 +17,7 @@ Name = Annotated[
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(as_json: options.Json = False) -> None:
     """List the built-in recipes with their published results.
 
     \b
@@ -27,7 +27,7 @@ def list_(json: options.Json = False) -> None:
     from resnetctl.recipe import effective_lr, load_recipe, recipe_names
 
     recipes = [load_recipe(name) for name in recipe_names()]
-    if json:
+    if as_json:
         listed = [
             {
                 "recipe": recipe.name,
@@ -58,11 +58,11 @@ def list_(json: options.Json = False) -> None:
 @app.command()
 def show(
     recipe: Name,
-    set_: options.Set = None,
+    settings: options.Set = None,
     toml: Annotated[
         bool, typer.Option("--toml", help="Print it as a recipe file, with the meaning of each value.")
     ] = False,
-    json: options.Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show every value of a recipe and where it came from.
 
@@ -76,19 +76,18 @@ def show(
         effective_warmup_epochs,
         keys,
         load_recipe,
-        parse_set,
         recipe_to_dict,
         value_of,
     )
     from resnetctl.recipe_text import recipe_to_file
 
-    if toml and json:
+    if toml and as_json:
         raise typer.BadParameter("--toml and --json cannot be combined")
-    found = load_recipe(recipe, overrides=[parse_set(text) for text in set_ or []])
+    found = load_recipe(recipe, overrides=options.overrides(settings))
     effective = {"lr": effective_lr(found), "warmup_epochs": effective_warmup_epochs(found)}
     if toml:
         console.out().print(recipe_to_file(found), end="")
-    elif json:
+    elif as_json:
         values = recipe_to_dict(found)
         about = {name: values.pop(name) for name in ("name", "summary", "notes", "published", "source", "origins")}
         facts = {"recipe": about.pop("name"), **about, "values": values, "effective": effective}
@@ -127,7 +126,7 @@ def new(
         str,
         typer.Option("--from", autocompletion=complete.recipes, help="The recipe to copy: a name, or a .toml file."),
     ],
-    set_: options.Set = None,
+    settings: options.Set = None,
 ) -> None:
     """Write a copy of a recipe to edit, with the meaning of each value.
 
@@ -140,10 +139,10 @@ def new(
     from pathlib import Path
 
     from resnetctl.errors import UsageError, printable
-    from resnetctl.recipe import load_recipe, parse_set
+    from resnetctl.recipe import load_recipe
     from resnetctl.recipe_text import recipe_to_file
 
-    found = load_recipe(from_, overrides=[parse_set(text) for text in set_ or []])
+    found = load_recipe(from_, overrides=options.overrides(settings))
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     if path.stem.startswith("."):
         raise UsageError(f"{printable(name)!r} cannot be a recipe's name", hint="resnetctl recipe new mine --from fast")
@@ -161,7 +160,7 @@ def new(
 
 
 @app.command()
-def diff(a: Name, b: Name, json: options.Json = False) -> None:
+def diff(a: Name, b: Name, as_json: options.Json = False) -> None:
     """Show the values that differ between two recipes.
 
     \b
@@ -172,7 +171,7 @@ def diff(a: Name, b: Name, json: options.Json = False) -> None:
 
     first, second = load_recipe(a), load_recipe(b)
     found = differences(first, second)
-    if json:
+    if as_json:
         rows = [{"key": key, "a": mine, "b": theirs} for key, mine, theirs in found]
         console.print_document("recipe diff", {"a": first.name, "b": second.name, "differences": rows})
     elif found:

@@ -22,13 +22,7 @@ _SEEN = 14  # images per step
 
 def report(
     which: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]…",
-            show_default="the latest run",
-            autocompletion=complete.runs,
-            help="Runs by name or folder, at most 8, plotted together.",
-        ),
+        list[str] | None, options.run_argument("Runs by name or folder, at most 8, plotted together.", "[RUN]…")
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE.html", callback=options.with_home, help="The page.")

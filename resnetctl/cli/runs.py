@@ -15,17 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=help.Group, no_args_is_help=True, help="List, show, compare and delete runs.")
 
-Which = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RUN]",
-        show_default="the latest run",
-        autocompletion=complete.runs,
-        help="A run's name or folder.",
-    ),
-]
+Which = Annotated[str | None, options.run_argument("A run's name or folder.")]
 Several = Annotated[
-    list[str], typer.Argument(metavar="RUN...", autocompletion=complete.runs, help="Runs' names or folders.")
+    list[str], typer.Argument(metavar="RUN…", autocompletion=complete.runs, help="Runs' names or folders.")
 ]
 
 
@@ -82,7 +74,10 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
 
     s = _summary(runs, which)
     if as_json:
-        metrics = {"readings": [vars(r) for r in s.metrics.readings], "evaluations": _evaluations(s)}
+        metrics = {
+            "readings": [vars(r) for r in s.metrics.readings],
+            "evaluations": [vars(e) for e in s.metrics.evaluations],
+        }
         console.print_document("runs show", {**_facts(s), **metrics})
         return
     console.table(("", ""), [(label, values[0]) for label, values in side_by_side([s])], title=str(s.run.folder))
@@ -165,15 +160,7 @@ def rm(
 
 @app.command("export-metrics")
 def export_metrics(
-    which: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            show_default="the latest run",
-            autocompletion=complete.runs,
-            help="Runs' names or folders.",
-        ),
-    ] = None,
+    which: Annotated[list[str] | None, options.run_argument("Runs' names or folders.", "[RUN]…")] = None,
     runs: options.RunsRoot = options.DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -243,7 +230,3 @@ def _facts(s: "Summary") -> dict[str, Any]:
         "last_written": s.changed,
         "bytes": s.size,
     }
-
-
-def _evaluations(s: "Summary") -> list[dict[str, Any]]:
-    return [vars(e) for e in s.metrics.evaluations]

@@ -36,13 +36,10 @@ def train(
     arch: options.Arch = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            "--weights",
-            metavar="NAME|FILE",
-            rich_help_panel=options.RECIPE,
-            autocompletion=complete.weights,
-            help="Starting weights: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a .safetensors or .pth "
+        options.weights_option(
+            "Starting weights: imagenet1k-v1, imagenet1k-v2, hf:OWNER/NAME (timm's), or a .safetensors or .pth "
             "file; without --recipe the recipe is finetune.",
+            options.RECIPE,
         ),
     ] = None,
     settings: options.Set = None,

@@ -12,7 +12,6 @@ from resnetctl.engine.saver import Saver
 from resnetctl.engine.setup import RunSetup
 from resnetctl.engine.timeline import Timeline
 from resnetctl.engine.trainer import Trainer
-from resnetctl.model.resnet import is_plain
 from resnetctl.runs.commits import checkpoint_name, commits
 from resnetctl.runs.metadata import Metadata, TrainedOn, best_of
 
@@ -72,19 +71,6 @@ class RunCheckpoints:
         spared = {step for step in (best.step if best else None, state.resumed_from) if step is not None}
         return self.saver.start(tensors, self._metadata(), spared)
 
-    def poll(self) -> list[Saved]:
-        """The checkpoints saved since the last call. Raises ResnetctlError if a save failed."""
-        return self.saver.poll()
-
-    @property
-    def is_saving(self) -> bool:
-        """Whether a checkpoint is being written."""
-        return self.saver.is_busy
-
-    def wait(self) -> list[Saved]:
-        """As `poll`, after any pending save."""
-        return self.saver.wait()
-
     def _metadata(self) -> Metadata:
         setup, state = self.setup, self.state
         info = setup.train.info
@@ -94,7 +80,7 @@ class RunCheckpoints:
             epoch=self.timeline.epoch(state.step),
             last_read=state.last_read,
             recipe=setup.recipe,
-            plain_torchvision_model=is_plain(setup.recipe.model),
+            plain_torchvision_model=not setup.recipe.model.blurpool,
             classes=info.classes,
             class_names=info.class_names,
             data=TrainedOn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,15 +91,8 @@ def seen(
 def telling_steps(recipe: Recipe, images: int) -> list[int]:
     """The first two steps of a run, and the first one at its final resolution if that changes."""
     timeline = Timeline(recipe=recipe, images=images)
-    steps = list(range(min(2, timeline.steps)))
-    last = timeline.steps - 1
-    if last > 0 and timeline.size(last) != timeline.size(0):
-        low, high = 0, last  # the resolution only grows
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if timeline.size(middle) == timeline.size(last) else (middle, high)
-        steps = [*steps, high] if high not in steps else steps
-    return steps
+    final = bisect_left(range(timeline.steps), timeline.size(timeline.steps - 1), key=timeline.size)  # it only grows
+    return sorted({*range(min(2, timeline.steps)), final})
 
 
 def _in_words(mix: Mix) -> str:

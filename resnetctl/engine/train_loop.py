@@ -170,7 +170,7 @@ class _TrainLoop:
         self.meter.go_on()
         try:
             while True:
-                yield from self.checkpoints.poll()
+                yield from self.checkpoints.saver.poll()
                 evaluates = self.validation.is_due()
                 if evaluates:
                     # do not fork new loader processes while the saver's thread may hold a lock
@@ -192,7 +192,7 @@ class _TrainLoop:
         except BaseException:
             self.group.leaving.set()
             if self.group.is_first:
-                self.checkpoints.wait()  # what is being saved was good
+                self.checkpoints.saver.wait()  # what is being saved was good
             raise
 
     def _agree(self, evaluated: bool) -> Generator[Event, None, bool]:
@@ -252,9 +252,9 @@ class _TrainLoop:
         yield from self.checkpoints.save()
 
     def _wait_for_save(self) -> Iterator[Event]:
-        if self.checkpoints.is_saving:
+        if self.checkpoints.saver.is_busy:
             yield Saving(step=self.state.step)
-        yield from self.checkpoints.wait()
+        yield from self.checkpoints.saver.wait()
 
     # --- the loss -----------------------------------------------------------------------------------------------
 

@@ -50,26 +50,24 @@ def _weights(path: Path, description: ModelDescription) -> Opened:
         network, runtime = build_model(description.model, classes), "resnetctl on torchvision"
         tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".blur")}
     network.load_state_dict(tensors, strict=True)
-    return Opened(f"{runtime} {torchvision.__version__}", _asked(network))
+    return Opened(f"{runtime} {torchvision.__version__}", _asked(network.eval()))
 
 
 def _timm(path: Path) -> Opened:
     import timm
 
-    return Opened(f"timm {timm.__version__}", _asked(timm.create_model(f"local-dir:{path}", pretrained=True)))
+    network = timm.create_model(f"local-dir:{path}", pretrained=True)
+    return Opened(f"timm {timm.__version__}", _asked(network.eval()))
 
 
 def _program(path: Path) -> Opened:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = torch.export.load(path).module()
-    return Opened(f"torch.export {torch.__version__}", _asked(network, in_training_mode=False))
+    return Opened(f"torch.export {torch.__version__}", _asked(network))  # fixed in evaluation mode
 
 
-def _asked(network: nn.Module, *, in_training_mode: bool = True) -> Callable[[torch.Tensor], torch.Tensor]:
-    if in_training_mode:  # a program is fixed in evaluation mode, and refuses eval()
-        network.eval()
-
+def _asked(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     def logits(images: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             found: torch.Tensor = network(images)

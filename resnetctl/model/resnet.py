@@ -166,11 +166,6 @@ def _blur_strided_convolutions(network: nn.Module) -> None:
                 setattr(parent, name, BlurConv2d.of(child))
 
 
-def is_plain(model: ModelRecipe) -> bool:
-    """Whether torchvision's model of that name can use the weights: not with BlurPool."""
-    return not model.blurpool
-
-
 HEAD = "fc"
 """The name of the last layer; the rest is the backbone."""
 

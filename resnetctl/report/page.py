@@ -171,12 +171,9 @@ def _seen(seen: Sequence[Gallery]) -> Section:
 
 
 def _machine(runs: Sequence[RunPart]) -> Section:
-    known = [(n, part.summary.metadata) for n, part in enumerate(runs) if part.summary.metadata]
-    keys: dict[str, None] = dict.fromkeys(key for _, m in known for key in m.environment)
-    rows = []
-    for key in keys:
-        values = {n: m.environment.get(key, NONE) for n, m in known}
-        rows.append((key, *(values.get(n, NONE) for n in range(len(runs)))))
+    known = [part.summary.metadata.environment if part.summary.metadata else {} for part in runs]
+    keys: dict[str, None] = dict.fromkeys(key for environment in known for key in environment)
+    rows = [(key, *(environment.get(key, NONE) for environment in known)) for key in keys]
     if not rows:
         return None
     table = html.table(

@@ -54,13 +54,8 @@ class _Entry(NamedTuple):
     header: int
 
 
-def everything(name: str) -> bool:
-    """Take all members."""
-    return True
-
-
 def zip_members(
-    path: Path, wanted: Callable[[str], bool] = everything, max_bytes: int = MAX_SAMPLE_BYTES
+    path: Path, wanted: Callable[[str], bool] = lambda name: True, max_bytes: int = MAX_SAMPLE_BYTES
 ) -> Iterator[ZipMember]:
     """The files of the zip at `path` whose names are `wanted`, in its own order, folders left out.
 

@@ -84,7 +84,7 @@ def beside(folders: Sequence[Path]) -> ValLabels:
     """The labels in the first of `folders` that has Kaggle's solution or the devkit, else our own table."""
     for folder in folders:
         if (folder / SOLUTION).is_file():
-            return from_solution(read_text(folder / SOLUTION), str(folder / SOLUTION))
+            return from_solution(read_list(folder / SOLUTION), str(folder / SOLUTION))
         if (folder / imagenet.DEVKIT.name).is_file():
             return from_devkit(read_devkit(folder / imagenet.DEVKIT.name))
     return from_table()
@@ -94,7 +94,7 @@ def classes_beside(folders: Sequence[Path]) -> tuple[str, ...]:
     """The wnids in Kaggle's synset mapping, from the first of `folders` that has it, else ImageNet's 1,000."""
     for folder in folders:
         if (folder / SYNSETS).is_file():
-            return synsets(read_text(folder / SYNSETS), str(folder / SYNSETS))
+            return synsets(read_list(folder / SYNSETS), str(folder / SYNSETS))
     return imagenet.wnids()
 
 
@@ -106,7 +106,7 @@ def synsets(content: bytes, what: str) -> tuple[str, ...]:
     return tuple(sorted(wnids))
 
 
-def read_text(path: Path) -> bytes:
+def read_list(path: Path) -> bytes:
     """The content of a label list. Raises DataError if it cannot be read or is far too long."""
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:

@@ -14,12 +14,12 @@ from pathlib import Path
 from resnetctl.data import imagenet
 from resnetctl.data.archives.reader import open_file
 from resnetctl.data.archives.tar import tar_members
-from resnetctl.data.archives.zip import zip_members, zip_names
+from resnetctl.data.archives.zip import zip_names
 from resnetctl.data.index import Record
 from resnetctl.data.sources import Source
 from resnetctl.data.sources.class_folders import check_classes, is_hidden, is_image, skipped_notes, split_folders
 from resnetctl.data.sources.folder import scan
-from resnetctl.data.sources.records import tar_record, zip_record
+from resnetctl.data.sources.records import archive_records
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
 
@@ -78,13 +78,12 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
     if layout.folders["train"] == "" and len(labels) < 2:
         raise DataError(f"{printable(archive.name)} has one class folder, {printable(labels[0])}", hint=_FORM)
     notes += skipped_notes([name for name in seen.skipped if layout.place(name)])
-    records = _zip_records if archive.suffix.lower() == ".zip" else _tar_records
     return Source(
         name=imagenet.NAME if labels == imagenet.wnids() else printable(archive.stem),
         root=archive.parent,
         classes=labels,
         class_names=imagenet.names_of(labels),
-        splits={split: partial(records, archive, layout, split, labels) for split in layout.folders},
+        splits={split: partial(_records, archive, layout, split, labels) for split in layout.folders},
         published=imagenet.meant_to_be_imagenet(labels),
         notes=notes,
     )
@@ -143,36 +142,15 @@ def _tops(folders: Iterable[str]) -> set[str]:
     return {folder.partition("/")[0] for folder in folders}
 
 
-def _zip_records(
+def _records(
     archive: Path, layout: _Layout, split: str, classes: tuple[str, ...], progress: Progress
 ) -> Iterator[Record]:
     label_of = {name: label for label, name in enumerate(classes)}
 
-    def wanted(name: str) -> bool:
-        return _sample(layout, split, name) is not None
+    def place(path: str) -> tuple[str, int] | None:
+        placed = layout.place(path) if is_image(path.rpartition("/")[2]) else None
+        if placed is None or placed[0] != split:
+            return None
+        return placed[1], label_of[placed[1].partition("/")[0]]
 
-    for done, member in enumerate(zip_members(archive, wanted), 1):
-        name = str(_sample(layout, split, member.name))
-        yield zip_record(archive, member, name, label_of[name.partition("/")[0]])
-        progress(f"indexing {split}", done, None)
-
-
-def _tar_records(
-    archive: Path, layout: _Layout, split: str, classes: tuple[str, ...], progress: Progress
-) -> Iterator[Record]:
-    label_of = {name: label for label, name in enumerate(classes)}
-    done = 0
-    with open_file(archive) as (read, size):
-        for member in tar_members(read, 0, size, archive.name, folders=True):
-            name = _sample(layout, split, member.name)
-            if name is not None:
-                yield tar_record(read, archive.name, member, name, label_of[name.partition("/")[0]])
-                done += 1
-                progress(f"indexing {split}", done, None)
-
-
-def _sample(layout: _Layout, split: str, member: str) -> str | None:
-    """`<class>/<file>` of a member that is an image of `split`, else None."""
-    name = os.path.normpath(member)
-    place = layout.place(name) if is_image(name.rpartition("/")[2]) else None
-    return place[1] if place is not None and place[0] == split else None
+    return archive_records(archive, split, place, progress)

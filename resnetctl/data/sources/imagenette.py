@@ -14,11 +14,9 @@ from pathlib import Path
 
 from resnetctl.data import imagenet
 from resnetctl.data.archives.gunzip import gunzip_file
-from resnetctl.data.archives.reader import open_file
-from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.index import Record
 from resnetctl.data.sources import Source
-from resnetctl.data.sources.records import tar_record
+from resnetctl.data.sources.records import archive_records
 from resnetctl.download import download, file_checksum
 from resnetctl.errors import DataError, printable, some
 from resnetctl.progress import Progress
@@ -125,22 +123,21 @@ def _records(
     archive: Path, split: str, classes: tuple[str, ...], notes: list[str], progress: Progress
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    done, ignored = 0, []
-    with open_file(archive) as (read, size):
-        for m in tar_members(read, 0, size, archive.name, folders=True):
-            match = _MEMBER.fullmatch(os.path.normpath(m.name))
-            if match is None:
-                ignored.append(m.name)
-                continue
-            if match[1] != split:
-                continue
-            if match[2] not in label_of:
-                raise DataError(
-                    f"{printable(archive.name)} holds {printable(m.name)}, which does not belong there",
-                    hint="download it again from https://github.com/fastai/imagenette",
-                )
-            yield tar_record(read, archive.name, m, f"{match[2]}/{match[3]}", label_of[match[2]])
-            done += 1
-            progress(f"indexing {split}", done, None)
+    ignored = []
+
+    def place(path: str) -> tuple[str, int] | None:
+        match = _MEMBER.fullmatch(path)
+        if match is None:
+            ignored.append(path)
+        if match is None or match[1] != split:
+            return None
+        if match[2] not in label_of:
+            raise DataError(
+                f"{printable(archive.name)} holds {printable(path)}, which does not belong there",
+                hint="download it again from https://github.com/fastai/imagenette",
+            )
+        return f"{match[2]}/{match[3]}", label_of[match[2]]
+
+    yield from archive_records(archive, split, place, progress)
     if ignored and split == "train":
         notes.append(f"{len(ignored):,} files are not images: {some(ignored)}")

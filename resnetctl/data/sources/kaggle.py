@@ -7,7 +7,6 @@ zip or beside it.
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,13 +16,11 @@ from pathlib import Path
 
 from resnetctl.data import imagenet
 from resnetctl.data.archives.gunzip import gunzip, gunzip_file
-from resnetctl.data.archives.reader import open_file
-from resnetctl.data.archives.tar import tar_members
 from resnetctl.data.archives.zip import read_member, zip_members
 from resnetctl.data.imagenet import ground_truth
 from resnetctl.data.index import Record
 from resnetctl.data.sources import Source
-from resnetctl.data.sources.records import tar_record, zip_record
+from resnetctl.data.sources.records import archive_records
 from resnetctl.errors import DataError, printable
 from resnetctl.progress import Progress
 
@@ -74,14 +71,13 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if not target.is_file():
             gunzip_file(archive, target, progress)
         archive = target
-    records = _zip_records if archive.suffix == ".zip" else _tar_records
     classes = lists.classes
     source = Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(archive.stem),
         root=archive.parent,
         classes=classes,
         class_names=imagenet.names_of(classes),
-        splits={split: partial(records, archive, split, classes, lists.labels.wnids) for split in ("train", "val")},
+        splits={split: partial(_records, archive, split, classes, lists.labels.wnids) for split in ("train", "val")},
         published=imagenet.meant_to_be_imagenet(classes),
     )
     if lists.labels.note is None:
@@ -145,31 +141,13 @@ def _place(name: str, label_of: Mapping[str, int], wnids: Mapping[str, str], arc
     return f"{wnid}/{val[1]}", label_of[wnid]
 
 
-def _wanted(split: str, name: str) -> bool:
-    match = _ANY.fullmatch(name)
-    return match is not None and match[1] == split
-
-
-def _zip_records(
+def _records(
     archive: Path, split: str, classes: tuple[str, ...], wnids: Mapping[str, str], progress: Progress
 ) -> Iterator[Record]:
     label_of = {wnid: label for label, wnid in enumerate(classes)}
-    for done, m in enumerate(zip_members(archive, partial(_wanted, split)), 1):
-        name, label = _place(m.name, label_of, wnids, archive)
-        yield zip_record(archive, m, name, label)
-        progress(f"indexing {split}", done, None)
 
+    def place(path: str) -> tuple[str, int] | None:
+        match = _ANY.fullmatch(path)
+        return _place(path, label_of, wnids, archive) if match and match[1] == split else None
 
-def _tar_records(
-    archive: Path, split: str, classes: tuple[str, ...], wnids: Mapping[str, str], progress: Progress
-) -> Iterator[Record]:
-    label_of = {wnid: label for label, wnid in enumerate(classes)}
-    done = 0
-    with open_file(archive) as (read, size):
-        for m in tar_members(read, 0, size, archive.name, folders=True):
-            if not _wanted(split, os.path.normpath(m.name)):
-                continue
-            name, label = _place(os.path.normpath(m.name), label_of, wnids, archive)
-            yield tar_record(read, archive.name, m, name, label)
-            done += 1
-            progress(f"indexing {split}", done, None)
+    return archive_records(archive, split, place, progress)
