@@ -142,8 +142,8 @@ def _factor_table(line: Line) -> None:
 
 
 def _details(line: Line) -> None:
-    from resnetctl.suites.pictures import unique_names
     from resnetctl.suites.statistics import calibration_error, confusions, reliability
+    from resnetctl.suites.tiles import unique_names
 
     model, o = line
     assert o.index
@@ -261,8 +261,8 @@ def write_per_class(path: Path, lines: Sequence[Line]) -> None:
 
 def draw_worst(path: Path, lines: Sequence[Line], most: int) -> None:
     """Draw the model's most confident mistakes as a contact sheet."""
-    from resnetctl.suites.pictures import guessed_tiles
     from resnetctl.suites.sheet import write_sheet
+    from resnetctl.suites.tiles import guessed_tiles
 
     ((model, o),) = lines
     if o.guesses is None or o.index is None:

@@ -226,10 +226,10 @@ def _gallery(title: str, seen: "Seen", names: tuple[str, ...]) -> "Gallery":
     from resnetctl.suites.sheet import Line, Tile
 
     tiles = []
-    for name, picture, target in zip(seen.names, seen.pictures, seen.targets, strict=False):
+    for name, image, target in zip(seen.names, seen.images, seen.targets, strict=False):
         shares = sorted(((float(target[k]), int(k)) for k in target.nonzero()[0]), reverse=True)
         lines = tuple(Line(f"{100 * share:.0f} %  {names[k]}", share) for share, k in shares[:2])
-        tiles.append(Tile(picture, name.rpartition("/")[2], lines))
+        tiles.append(Tile(image, name.rpartition("/")[2], lines))
     return Gallery(
         title=f"{title}step {seen.step + 1:,}, in epoch {int(seen.epoch) + 1:,}, {seen.size} px",
         text=f"{seen.mixed[0].upper()}{seen.mixed[1:]}." if seen.mixed else "Not mixed.",

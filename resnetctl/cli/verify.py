@@ -122,7 +122,7 @@ def _show_duplicates(report: "Report") -> None:
         )
     if not all(leaks):
         number = len(leaks) - sum(leaks)
-        console.notice(f"{counted(number, 'group')} of train and val images look alike: are they the same pictures?")
+        console.notice(f"{counted(number, 'group')} of train and val images look alike: are they the same?")
 
 
 def _document(report: "Report") -> dict[str, Any]:

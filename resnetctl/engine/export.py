@@ -188,17 +188,17 @@ def check_images(model: NamedModel, data: Path, count: int, notice: Callable[[st
 
 def _of_val(model: NamedModel, index: Index, outputs: list[int] | None, count: int) -> CheckImages:
     look = model.recipe.data
-    pictures, labels = [], []
+    images, labels = [], []
     for i in torch.linspace(0, len(index) - 1, min(count, len(index)), dtype=torch.float64).round().long().tolist():
         try:
-            pictures.append(centre(decode(index.read(i)), look.val_resize, look.val_size, look.interpolation))
+            images.append(centre(decode(index.read(i)), look.val_resize, look.val_size, look.interpolation))
         except DataError:
             continue
         label = int(index.label[i])
         labels.append(label if outputs is None else outputs[label])
-    if not pictures:
+    if not images:
         raise DataError(f"none of the val images in {printable(index.path.parent)} can be read")
-    return CheckImages(pixels=torch.stack(pictures).contiguous(), labels=torch.tensor(labels))
+    return CheckImages(pixels=torch.stack(images).contiguous(), labels=torch.tensor(labels))
 
 
 def _made(size: int) -> torch.Tensor:

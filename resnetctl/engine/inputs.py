@@ -48,7 +48,7 @@ class Seen:
     """How they are mixed, in words; None if not."""
     names: tuple[str, ...]
     """Of the samples, in micro-batch order."""
-    pictures: np.ndarray
+    images: np.ndarray
     """`[N, S, S, 3] uint8`: the first N images."""
     targets: np.ndarray
     """`[N, classes] float32`: the share of each class, before label smoothing."""
@@ -81,7 +81,7 @@ def seen(
                 size=timeline.size(step),
                 mixed=_in_words(mix) if mix else None,
                 names=tuple(index.name(int(i)) for i in batches.samples(item).sample[:most]),
-                pictures=normalise.undo(images[:most]).permute(0, 2, 3, 1).cpu().numpy(),
+                images=normalise.undo(images[:most]).permute(0, 2, 3, 1).cpu().numpy(),
                 targets=targets[:most].float().cpu().numpy(),
             )
         )
@@ -96,4 +96,4 @@ def telling_steps(recipe: Recipe, images: int) -> list[int]:
 
 
 def _in_words(mix: Mix) -> str:
-    return f"{'mixup' if mix.box is None else 'cutmix'}, {100 * mix.share:.0f} % of each picture its own"
+    return f"{'mixup' if mix.box is None else 'cutmix'}, {100 * mix.share:.0f} % of each image its own"

@@ -55,7 +55,7 @@ from PIL import Image
 model = timm.create_model({"local-dir:" + folder!a}, pretrained=True).eval()  # on the Hub: "hf-hub:USER/NAME"
 transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)
 with torch.inference_mode():
-    probabilities = model(transform(Image.open("picture.jpg").convert("RGB"))[None]).softmax(1)[0]
+    probabilities = model(transform(Image.open("image.jpg").convert("RGB"))[None]).softmax(1)[0]
 for p, label in zip(*probabilities.topk({min(5, len(d.classes))})):
     print(f"{{p:.1%}}", model.pretrained_cfg["label_names"][label])
 ```

@@ -34,7 +34,7 @@ class RunPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Pictures under one heading."""
+    """Images under one heading."""
 
     title: str
     text: str
@@ -67,7 +67,7 @@ def measured_of(runs: Sequence[RunPart]) -> list[tuple[int, Outcome]]:
 
 def sample_tiles(runs: Sequence[RunPart], measured: Sequence[tuple[int, Outcome]]) -> list[Tile]:
     """Val images, evenly spread, with each model's guess."""
-    from resnetctl.suites.pictures import compared_tiles, guessed_tiles
+    from resnetctl.suites.tiles import compared_tiles, guessed_tiles
 
     index = measured[0][1].index
     assert index
@@ -80,7 +80,7 @@ def sample_tiles(runs: Sequence[RunPart], measured: Sequence[tuple[int, Outcome]
 
 def worst_tiles(outcome: Outcome) -> list[Tile]:
     """The model's most confident mistakes."""
-    from resnetctl.suites.pictures import guessed_tiles
+    from resnetctl.suites.tiles import guessed_tiles
 
     assert outcome.guesses
     return guessed_tiles(outcome, outcome.guesses.worst(_WORST))

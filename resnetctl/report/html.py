@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from resnetctl.suites.sheet import Tile
 
 _SIDE = 192
-"""Pixels of a picture's longer side in the page."""
+"""Pixels of an image's longer side in the page."""
 _SHOWN_AT = 128
-"""Smaller pictures are enlarged to this, each pixel to a square."""
+"""Smaller images are enlarged to this, each pixel to a square."""
 
 
 def text(value: object) -> str:
@@ -78,7 +78,7 @@ def chip(run: int) -> str:
 
 
 def gallery(tiles: Sequence[Tile]) -> str:
-    """Pictures side by side, each with its heading and lines."""
+    """Images side by side, each with its heading and lines."""
     return f'<ul class="gallery">{"".join(map(_tile, tiles))}</ul>'
 
 
@@ -88,13 +88,13 @@ def _tile(tile: Tile) -> str:
         f"{_SPOKEN[line.mood]}{text(line.text)}</li>"
         for line in tile.lines
     )
-    if tile.picture is None:
-        picture = '<div class="missing">cannot be read</div>'
+    if tile.image is None:
+        shown = '<div class="missing">cannot be read</div>'
     else:
-        height, width = tile.picture.shape[:2]
+        height, width = tile.image.shape[:2]
         small = ' class="small"' if max(height, width) < _SHOWN_AT else ""
-        picture = f'<img{small} src="{data_uri(tile.picture)}" alt="Picture: {text(tile.heading)}">'
-    return f"<li><figure>{picture}<figcaption>{text(tile.heading)}<ul>{lines}</ul></figcaption></figure></li>"
+        shown = f'<img{small} src="{data_uri(tile.image)}" alt="Image: {text(tile.heading)}">'
+    return f"<li><figure>{shown}<figcaption>{text(tile.heading)}<ul>{lines}</ul></figcaption></figure></li>"
 
 
 _SPOKEN = {
@@ -104,11 +104,11 @@ _SPOKEN = {
 }
 
 
-def data_uri(picture: np.ndarray) -> str:
+def data_uri(pixels: np.ndarray) -> str:
     """`[H, W, 3] uint8` as a data URI: PNG for tiny images, else a smaller JPEG."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     is_tiny = max(image.size) <= 64

@@ -67,8 +67,8 @@ def class_bars(outcomes: Sequence[tuple[int, Outcome]]) -> Bars:
 
     `outcomes` are of the same images, each with its run's number.
     """
-    from resnetctl.suites.pictures import unique_names
     from resnetctl.suites.statistics import per_class, wilson_interval
+    from resnetctl.suites.tiles import unique_names
 
     _, first = outcomes[0]
     assert first.index
@@ -101,8 +101,8 @@ def confusion(run: int, outcome: Outcome, title: str) -> Matrix | None:
     """The confusion matrix; of many classes, those in the most frequent mistakes. None without mistakes."""
     import numpy as np
 
-    from resnetctl.suites.pictures import unique_names
     from resnetctl.suites.statistics import confusions
+    from resnetctl.suites.tiles import unique_names
 
     assert outcome.index
     assert outcome.guesses

@@ -15,7 +15,7 @@ from resnetctl.errors import UsageError, printable
 from resnetctl.files import check_new_file, write_atomically
 
 MOST = 200
-"""Pictures on one sheet."""
+"""Images on one sheet."""
 
 _SIDE, _GAP, _FONT, _LINE = 224, 14, 13, 19  # pixels
 _COLUMNS = 5
@@ -34,7 +34,7 @@ _WIDE_FONTS = (
 
 
 class Line(NamedTuple):
-    """A line below a picture."""
+    """A line below an image."""
 
     text: str
     share: float = 0.0
@@ -46,7 +46,7 @@ class Line(NamedTuple):
 class Tile(NamedTuple):
     """An image of the sheet."""
 
-    picture: np.ndarray | None
+    image: np.ndarray | None
     """`[H, W, 3] uint8`; None if it cannot be read."""
     heading: str
     lines: tuple[Line, ...]
@@ -78,7 +78,7 @@ def draw_sheet(tiles: Sequence[Tile]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for n, tile in enumerate(tiles):
         left, top = _GAP + n % columns * (_SIDE + _GAP), _GAP + n // columns * (height + _GAP)
-        _draw_picture(sheet, draw, tile, left, top)
+        _draw_image(sheet, draw, tile, left, top)
         top += _SIDE + 4
         _write(draw, left, top, tile.heading, _FAINT)
         for i, line in enumerate(tile.lines, 1):
@@ -90,15 +90,15 @@ def draw_sheet(tiles: Sequence[Tile]) -> Image.Image:
     return sheet
 
 
-def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
+def _draw_image(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
     draw.rectangle((left, top, left + _SIDE - 1, top + _SIDE - 1), fill=_FRAME)
-    if tile.picture is None:
+    if tile.image is None:
         _write(draw, left + 8, top + _SIDE // 2 - _FONT // 2, "cannot be read", _FAINT)
         return
-    h, w = tile.picture.shape[:2]
+    h, w = tile.image.shape[:2]
     scale = _SIDE / max(h, w)
     size = max(1, round(w * scale)), max(1, round(h * scale))
-    small = Image.fromarray(tile.picture).resize(size, Image.Resampling.LANCZOS)
+    small = Image.fromarray(tile.image).resize(size, Image.Resampling.LANCZOS)
     sheet.paste(small, (left + (_SIDE - size[0]) // 2, top + (_SIDE - size[1]) // 2))
 
 

@@ -71,7 +71,7 @@ def test_what_the_network_will_see_before_any_training(report, tmp_path):
     read = Page((tmp_path / "report.html").read_text())
     assert len(read.all("img")) == 28
     assert "step 1, in epoch 1, 64 px" in read.text
-    assert "% of each picture its own" in read.text
+    assert "% of each image its own" in read.text
     assert read.all("svg") == []
 
 

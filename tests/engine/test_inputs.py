@@ -54,15 +54,15 @@ def test_it_is_what_the_trainer_gives_the_network(index, values):
     for one, step in zip(found, steps, strict=True):
         trainer.step(step, load(TrainBatches(view), [step], workers=0, pin=False), 1, 0.0)
         expected = undo(given[-1][:16]).permute(0, 2, 3, 1).numpy()
-        assert one.pictures.shape == (16, one.size, one.size, 3)
-        assert np.array_equal(one.pictures, expected)
+        assert one.images.shape == (16, one.size, one.size, 3)
+        assert np.array_equal(one.images, expected)
 
 
 def test_a_picture_on_its_own_is_its_own_class(index):
     r = recipe(**UNMIXED)
     (one,) = seen(r, index, CPU, [0], 5)
     assert one.mixed is None
-    assert len(one.names) == len(one.pictures) == len(one.targets) == 5
+    assert len(one.names) == len(one.images) == len(one.targets) == 5
     classes = [index.info.classes[int(k)] for k in one.targets.argmax(1)]
     assert classes == [name.partition("/")[0] for name in one.names]
 
@@ -79,7 +79,7 @@ def test_shares_add_up(index):
 def test_a_runs_own_micro_batch_decides_who_is_mixed_with_whom(index):
     small, large = (seen(recipe(), index, CPU, [0], 32, micro_batch=n)[0] for n in (32, 64))
     assert small.names == large.names
-    assert not np.array_equal(small.pictures[0], large.pictures[0])
+    assert not np.array_equal(small.images[0], large.images[0])
 
 
 def test_steps_that_tell_something(index):

@@ -70,7 +70,7 @@ def test_its_code_runs(tmp_path):
     pytest.importorskip("timm")
     folder = tmp_path / 'it\'s "m"'
     write_timm(network(6), PLAIN, model_card(PLAIN, None, folder.name), folder)
-    tile(1, 90, 60).save(tmp_path / "picture.jpg")
+    tile(1, 90, 60).save(tmp_path / "image.jpg")
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ def draw(
     """Crop box and flip for each of N samples; `height` and `width` are `[N]`, in pixels.
 
     The distribution is that of torchvision's RandomResizedCrop (Szegedy et al. 2014, arXiv:1409.4842): an area in
-    `scale` of the picture, an aspect ratio log-uniform in `ratio`, ten tries, then the largest central crop in ratio.
+    `scale` of the image, an aspect ratio log-uniform in `ratio`, ten tries, then the largest central crop in ratio.
     """
     u = uniforms(seed, AUGMENT, samples, _DRAWS)
     height, width = height.astype(np.int64), width.astype(np.int64)

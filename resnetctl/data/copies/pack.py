@@ -238,11 +238,11 @@ def re_encode(data: bytes, *, max_side: int | None, quality: int | None) -> byte
         if max_side is not None and longer > max_side:
             size = (max(1, round(image.width * max_side / longer)), max(1, round(image.height * max_side / longer)))
             image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
-        picture = Image.fromarray(rgb(image))
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
+        pixels = Image.fromarray(rgb(image))
+        if pixels.size != size:
+            pixels = pixels.resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=90 if quality is None else quality)
+        pixels.save(file, "JPEG", quality=90 if quality is None else quality)
         return file.getvalue()
     except Exception:  # Pillow raises nearly anything for damaged bytes; verify reports what is wrong
         return data

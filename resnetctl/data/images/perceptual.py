@@ -23,7 +23,7 @@ def check_imagehash() -> None:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """imagehash's pHash: which of the 64 lowest frequencies of the picture, at 32 × 32, are above their median.
+    """imagehash's pHash: which of the 64 lowest frequencies of the image, at 32 × 32, are above their median.
 
     A different size, JPEG quality or brightness changes few bits; a different crop or mirroring changes many.
     """

@@ -1,4 +1,4 @@
-"""Images of a data set with a model's guesses."""
+"""Tiles of a contact sheet or page: images of a data set with a model's guesses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def guessed_tiles(outcome: Outcome, samples: Sequence[int]) -> list[Tile]:
             lines.append(
                 Line(f"{100 * own:.1f} %  {names[label]}" if right.any() else f"is {names[label]}", own, "good")
             )
-        tiles.append(Tile(_picture(index, i), index.name(i).rpartition("/")[2], tuple(lines)))
+        tiles.append(Tile(_image(index, i), index.name(i).rpartition("/")[2], tuple(lines)))
     return tiles
 
 
@@ -45,7 +45,7 @@ def compared_tiles(outcomes: Sequence[Outcome], titles: Sequence[str], samples: 
     for i in samples:
         found = [_guess(_known(outcome)[1], i, names) for outcome in outcomes]
         lines = tuple(line._replace(text=f"{title}: {line.text}") for title, line in zip(titles, found, strict=True))
-        tiles.append(Tile(_picture(index, i), names[int(index.label[i])], lines))
+        tiles.append(Tile(_image(index, i), names[int(index.label[i])], lines))
     return tiles
 
 
@@ -63,9 +63,9 @@ def _guess(guesses: Guesses, i: int, names: Sequence[str]) -> Line:
     return Line(f"{100 * share:.1f} %  {names[guess]}", share, "good" if guess == guesses.truth[i] else "bad")
 
 
-def _picture(index: Index, i: int) -> np.ndarray | None:
+def _image(index: Index, i: int) -> np.ndarray | None:
     try:
-        picture: np.ndarray = decode(index.read(i)).permute(1, 2, 0).numpy()
+        image: np.ndarray = decode(index.read(i)).permute(1, 2, 0).numpy()
     except DataError:
         return None
-    return picture
+    return image
