@@ -31,17 +31,13 @@ def _folders(controller: str, v1: bool) -> Iterator[Path]:
 
 def cpu_quota() -> float | None:
     """Cores' worth of time that this process's cgroup may use; None without a limit."""
-    quotas = []
-    for folder in _folders("cpu", v1=False):
-        quota, _, period = (read_file(folder / "cpu.max") or "max").partition(" ")
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            quotas.append(int(quota) / int(period))
-    for folder in _folders("cpu", v1=True):
-        quota = read_file(folder / "cpu.cfs_quota_us") or "-1"
-        period = read_file(folder / "cpu.cfs_period_us") or "0"
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            quotas.append(int(quota) / int(period))
-    return min(quotas, default=None)
+    pairs = [(read_file(f / "cpu.max") or "").partition(" ")[::2] for f in _folders("cpu", v1=False)]
+    pairs += [
+        (read_file(f / "cpu.cfs_quota_us") or "", read_file(f / "cpu.cfs_period_us") or "")
+        for f in _folders("cpu", v1=True)
+    ]
+    known = [(quota, period) for quota, period in pairs if quota.isdecimal() and period.isdecimal() and int(period)]
+    return min((int(quota) / int(period) for quota, period in known), default=None)
 
 
 def memory_limit() -> tuple[int | None, int]:

@@ -30,6 +30,11 @@ def trace(line: Callable[[], str]) -> None:
             file.write(line() + "\n")
 
 
+def absolute(path: Path) -> Path:
+    """`path` as an absolute path."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames inside `folder` survive a power cut."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -25,9 +25,9 @@ def list_(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as
       resnetctl checkpoint list
       resnetctl checkpoint list first
     """
-    from resnetctl.runs.inventory import find
+    from resnetctl.runs.inventory import list_checkpoints
 
-    _table("checkpoint list", find(runs, which), as_json)
+    _table("checkpoint list", list_checkpoints(runs, which), as_json)
 
 
 @app.command("verify")
@@ -38,9 +38,9 @@ def verify(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, a
     Examples:
       resnetctl checkpoint verify first
     """
-    from resnetctl.runs.inventory import find
+    from resnetctl.runs.inventory import list_checkpoints
 
-    found = find(runs, which, contents=True)
+    found = list_checkpoints(runs, which, contents=True)
     _table("checkpoint verify", found, as_json)
     damaged = [f for f in found if f.problem]
     if damaged:
@@ -62,9 +62,9 @@ def show(which: Which = None, runs: options.RunsRoot = options.DEFAULT_RUNS, as_
       resnetctl checkpoint show
       resnetctl checkpoint show first --json
     """
-    from resnetctl.runs.inventory import find
+    from resnetctl.runs.inventory import list_checkpoints
 
-    found = find(runs, which)
+    found = list_checkpoints(runs, which)
     newest = next((f for f in found if f.metadata is not None), None)
     if newest is None or newest.metadata is None:
         raise CheckpointError(f"{found[0].path.name}: {found[0].problem}", hint="resnetctl checkpoint list shows all")

@@ -13,7 +13,7 @@ import numpy as np
 
 from resnetctl.container import owner_hint
 from resnetctl.data import imagenet
-from resnetctl.data.copies.from_source import Copying, absolute, copy, pack_pieces, remove_leftovers
+from resnetctl.data.copies.from_source import Copying, copy, pack_pieces, remove_leftovers
 from resnetctl.data.dataset import (
     DATASET_FILE,
     Dataset,
@@ -31,7 +31,7 @@ from resnetctl.data.sources import Source, recognised, source_module
 from resnetctl.data.sources.unrecognised import no_such_source, unrecognised_source
 from resnetctl.data.val_split import draw_val
 from resnetctl.errors import DataError, ResnetctlError, UsageError, counted, printable, some
-from resnetctl.files import folder_lock, sweep_temporary_files
+from resnetctl.files import absolute, folder_lock, sweep_temporary_files
 from resnetctl.progress import Progress, silent
 
 

@@ -21,7 +21,7 @@ from resnetctl.model.weights import PUBLISHED, fill, load_weights, published_ent
 from resnetctl.recipe import ModelRecipe, Override, Recipe, change_recipe, load_recipe
 from resnetctl.runs.checkpoint import Checkpoint, find_checkpoint, load_file
 from resnetctl.runs.commits import METADATA_KEY
-from resnetctl.runs.inventory import find
+from resnetctl.runs.inventory import list_checkpoints
 from resnetctl.runs.metadata import Metadata
 
 Notice = Callable[[str], None]
@@ -100,7 +100,7 @@ def find_model(which: str | None, asked: Asked) -> NamedModel:
     if path is not None and path.suffix == ".safetensors":
         return _trained(path, load_file(path), asked)
     if asked.best:
-        best = next((f for f in find(asked.runs, which) if f.best), None)
+        best = next((f for f in list_checkpoints(asked.runs, which) if f.best), None)
         if best is None:
             raise CheckpointError(
                 "none of the run's checkpoints was evaluated, so there is no best one",

@@ -15,9 +15,9 @@ from resnetctl.data.batches.resolution import sizes_of_run
 from resnetctl.distributed.group import ALONE, Group
 from resnetctl.distributed.sync_norm import synchronise_norms
 from resnetctl.engine.device import keep_freed_memory, set_deterministic
-from resnetctl.engine.forward import LossOf
 from resnetctl.engine.inference import Compiled, Model, in_use
 from resnetctl.engine.inputs import network_input
+from resnetctl.engine.loss import LossOf
 from resnetctl.engine.normalise import Normalise
 from resnetctl.engine.optimizer import build_optimizer, optimizer_tensors, prepare_step
 from resnetctl.errors import CheckpointError, printable

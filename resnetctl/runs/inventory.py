@@ -32,7 +32,7 @@ class Found:
     """Whether it has the highest top-1 of the list."""
 
 
-def find(root: Path, which: str | None, *, contents: bool = False) -> list[Found]:
+def list_checkpoints(root: Path, which: str | None, *, contents: bool = False) -> list[Found]:
     """The checkpoints of the run that `which` names (None: the latest) or the one file, newest first.
 
     With `contents` every byte is compared with the commit records. Raises CheckpointError if there is none.

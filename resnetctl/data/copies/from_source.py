@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from resnetctl.data.index_writer import IndexBuilder
 from resnetctl.data.sources import Piece, Source, source_module
 from resnetctl.data.sources.shards import FOLDER as SHARDS
 from resnetctl.errors import DataError, UsageError, printable
-from resnetctl.files import sweep_temporary_files
+from resnetctl.files import absolute, sweep_temporary_files
 from resnetctl.progress import Progress
 
 _WORK_FOLDER = ".copying"
@@ -33,11 +32,6 @@ class Copying:
     """Unpack them into class folders."""
     workers: int = 0
     """Number of processes; 0: only this one."""
-
-
-def absolute(path: Path) -> Path:
-    """`path` as an absolute path."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link: the user may point it elsewhere
 
 
 def pack_pieces(data_root: Path, source: Source, copying: Copying, progress: Progress) -> tuple[Source, str, Copying]:
