@@ -5,6 +5,7 @@ The completion of runs uses the parameter called `runs`, so keep that name.
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 PLACES, RECIPE, MACHINE, OUTPUT = "Data and runs", "Recipe", "Machine", "Output"
 """The headings under which `--help` lists options; those without one come first, under Options."""
+
+place_option, recipe_option, machine_option = (
+    partial(typer.Option, rich_help_panel=panel) for panel in (PLACES, RECIPE, MACHINE)
+)
 
 DEFAULT_DATA = Path("data")
 DEFAULT_RUNS = Path("runs")
@@ -54,90 +59,72 @@ def _known_device(name: str) -> str:
 
 DataRoot = Annotated[
     Path,
-    typer.Option(
+    place_option(
         "--data",
         envvar="RESNETCTL_DATA",
         file_okay=False,
         callback=with_home,
-        rich_help_panel=PLACES,
         help="Data root: the folder of the data set.",
     ),
 ]
 RunsRoot = Annotated[
     Path,
-    typer.Option(
-        "--runs",
-        envvar="RESNETCTL_RUNS",
-        file_okay=False,
-        callback=with_home,
-        rich_help_panel=PLACES,
-        help="Folder that holds the runs.",
+    place_option(
+        "--runs", envvar="RESNETCTL_RUNS", file_okay=False, callback=with_home, help="Folder that holds the runs."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print one JSON document on stdout.")]
 Device = Annotated[
     str,
-    typer.Option(
+    machine_option(
         "--device",
         autocompletion=complete.devices,
         callback=_known_device,
-        rich_help_panel=MACHINE,
         help="auto: the first that torch finds of CUDA or ROCm, XPU, MPS, CPU; or one by name, such as cpu or cuda:1.",
     ),
 ]
 Recipe = Annotated[
     str | None,
-    typer.Option(
+    recipe_option(
         "--recipe",
         autocompletion=complete.recipes,
-        rich_help_panel=RECIPE,
         show_default="the one that suits the data set",
         help="Recipe: resnetctl recipe list shows all.",
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
+    recipe_option(
         "--set",
         metavar="KEY=VALUE",
-        rich_help_panel=RECIPE,
         autocompletion=complete.settings,
         show_default=False,
         help="Set a value of the recipe; may be given several times.",
     ),
 ]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, rich_help_panel=RECIPE, help="Passes over the train images.")
-]
+Epochs = Annotated[int | None, recipe_option("--epochs", min=1, help="Passes over the train images.")]
 BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", min=1, rich_help_panel=RECIPE, help="Global batch: images of one optimizer step."),
+    int | None, recipe_option("--batch-size", min=1, help="Global batch: images of one optimizer step.")
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(
+    recipe_option(
         "--arch",
         autocompletion=complete.architectures,
-        rich_help_panel=RECIPE,
         help="Model: resnet18, resnet34, resnet50, resnet101 or resnet152.",
     ),
 ]
 MaxSteps = Annotated[
-    int | None,
-    typer.Option("--max-steps", min=1, rich_help_panel=RECIPE, help="Stop after N steps, with the schedule unchanged."),
+    int | None, recipe_option("--max-steps", min=1, help="Stop after N steps, with the schedule unchanged.")
 ]
 Keep = Annotated[
-    int | None,
-    typer.Option(
-        "--keep", min=2, rich_help_panel=RECIPE, help="Number of newest checkpoints to keep, besides the best."
-    ),
+    int | None, recipe_option("--keep", min=2, help="Number of newest checkpoints to keep, besides the best.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
+    machine_option(
         "--workers",
         min=0,
-        rich_help_panel=MACHINE,
         show_default="what suits this machine",
         help="Processes that read and decode images; 0: only the main process.",
     ),
@@ -161,23 +148,12 @@ WeightsArch = Annotated[
 ]
 Gpus = Annotated[
     str | None,
-    typer.Option(
-        "--gpus",
-        metavar="N|all",
-        show_default="one",
-        rich_help_panel=MACHINE,
-        help="Number of GPUs of this machine to use.",
-    ),
+    machine_option("--gpus", metavar="N|all", show_default="one", help="Number of GPUs of this machine to use."),
 ]
 CpuProcs = Annotated[
     int | None,
-    typer.Option(
-        "--cpu-procs",
-        min=1,
-        metavar="N",
-        show_default="one",
-        rich_help_panel=MACHINE,
-        help="Number of processes that train on the CPU.",
+    machine_option(
+        "--cpu-procs", min=1, metavar="N", show_default="one", help="Number of processes that train on the CPU."
     ),
 ]
 
@@ -210,12 +186,12 @@ def overrides(settings: list[str] | None, **flags: Any) -> "list[Override]":
 
 
 def again(
-    *, data: Path, runs: Path, device: str = "auto", gpus: str | None = None, cpu_procs: int | None = None
+    *, data: Path, runs: Path | None = None, device: str = "auto", gpus: str | None = None, cpu_procs: int | None = None
 ) -> str:
     """The given ones of these options, for the next command, such as ` --data '/my disk'`."""
     given = {
         "--data": str(data) if data != Path(os.environ.get("RESNETCTL_DATA") or DEFAULT_DATA) else None,
-        "--runs": str(runs) if runs != Path(os.environ.get("RESNETCTL_RUNS") or DEFAULT_RUNS) else None,
+        "--runs": str(runs) if runs not in (None, Path(os.environ.get("RESNETCTL_RUNS") or DEFAULT_RUNS)) else None,
         "--device": device if device != "auto" else None,
         "--gpus": gpus,
         "--cpu-procs": cpu_procs,

@@ -1,6 +1,5 @@
 """`resnetctl prepare`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,10 +141,9 @@ def prepare(
             for s in done.splits
         ]
         console.table(("split", "images", "classes", "source", "size", "images in"), rows)
-    elsewhere = "" if data == options.DEFAULT_DATA else f" --data {shlex.quote(printable(data))}"
     console.notice(f"{printable(done.dataset.name)} is ready after {console.duration(done.seconds)}; next:")
     command = "train --epochs 10" if done.dataset.train_images else "eval CHECKPOINT"
-    console.notice(f"    resnetctl {command}{elsewhere}")
+    console.notice(f"    resnetctl {command}{options.again(data=data)}")
 
 
 def _document(done: "Prepared") -> dict[str, Any]:

@@ -25,13 +25,9 @@ def train(
     epochs: options.Epochs = None,
     recipe: options.Recipe = None,
     batch_size: options.BatchSize = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", min=0, rich_help_panel=options.RECIPE, help="Peak learning rate, used as given."),
-    ] = None,
+    lr: Annotated[float | None, options.recipe_option("--lr", min=0, help="Peak learning rate, used as given.")] = None,
     seed: Annotated[
-        int | None,
-        typer.Option("--seed", min=0, rich_help_panel=options.RECIPE, help="Seed of weights, order and crops."),
+        int | None, options.recipe_option("--seed", min=0, help="Seed of weights, order and crops.")
     ] = None,
     arch: options.Arch = None,
     weights: Annotated[
