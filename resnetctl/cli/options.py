@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete
+from resnetctl.errors import printable
 
 if TYPE_CHECKING:
     from resnetctl.recipe import Override
@@ -196,4 +197,4 @@ def again(
         "--gpus": gpus,
         "--cpu-procs": cpu_procs,
     }
-    return "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None)
+    return "".join(f" {flag} {shlex.quote(printable(value))}" for flag, value in given.items() if value is not None)
