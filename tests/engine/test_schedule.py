@@ -122,6 +122,7 @@ def test_landmarks():
 def test_a_warm_up_longer_than_half_of_a_short_run_is_cut():
     rates = curve(10, 100.0, 1.0, name="linear", warmup_epochs=5.0)
     assert rates == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1, 0.8, 0.6, 0.4, 0.2])
+    assert curve(3, 100.0, 1.0, name="linear", warmup_epochs=5.0) == pytest.approx([0, 2 / 3, 2 / 3])
 
 
 @given(

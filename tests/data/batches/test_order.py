@@ -10,6 +10,7 @@ from scipy import stats
 
 from resnetctl.data.batches.order import (
     AUGMENT,
+    ERASE,
     ORDER,
     SUBSTITUTE,
     Samples,
@@ -71,6 +72,7 @@ def test_our_numbers_never_change():
         4672125198739041305,
         15771947744729278158,
     ]
+    assert hashes(7, AUGMENT, 3, np.arange(2), repetition=2).tolist() == [0xD18FD27318873F15, 0xD21DEDA16E0CB24B]
     assert permutation(0, 0, 10).tolist() == [6, 3, 1, 5, 4, 0, 8, 2, 7, 9]
     assert permutation(0, 1, 10).tolist() == [5, 4, 1, 7, 8, 9, 3, 6, 2, 0]
     assert permutation(2**40, 2**33, 10).tolist() == [0, 1, 3, 4, 6, 2, 7, 9, 5, 8]
@@ -102,6 +104,24 @@ def test_epochs_seeds_and_uses_differ():
     assert all(a != b for a, b in itertools.combinations(orders, 2))
     first = [hashes(0, use, 0, np.arange(4)).tolist() for use in (ORDER, AUGMENT, SUBSTITUTE)]
     assert all(a != b for a, b in itertools.combinations(first, 2))
+
+
+@given(seeds, st.integers(0, 63))
+def test_every_bit_counts_for_a_repetition_too(seed, bit):
+    flip, index = 1 << bit, np.arange(2)
+    first = hashes(seed, AUGMENT, 3, index, 2).tolist()
+    assert first != hashes(seed ^ flip, AUGMENT, 3, index, 2).tolist()
+    assert first != hashes(seed, AUGMENT, 3 ^ flip, index, 2).tolist()
+    assert first != hashes(seed, ERASE, 3, index, 2).tolist()
+    assert first != hashes(seed, AUGMENT, 3, index, 2 ^ flip).tolist()
+
+
+@pytest.mark.parametrize(("start", "stop", "epochs"), [(20, 25, 1), (20, 29, 1), (20, 30, 1), (25, 35, 2), (9, 41, 5)])
+def test_only_the_epochs_of_a_batch_are_put_in_order(start, stop, epochs):
+    """Each takes 0.2 seconds for 1.28 million."""
+    permutation.cache_clear()
+    stream(3, 10, start, stop)
+    assert permutation.cache_info().misses == epochs
 
 
 def test_an_order_cannot_be_changed_by_who_reads_it():
