@@ -138,6 +138,14 @@ def test_each_place_is_equally_likely():
     assert stats.chisquare(np.delete(np.bincount(after, minlength=10), 3)).pvalue > 0.001
 
 
+def test_a_sample_draws_the_same_alone_and_among_other_epochs_and_repetitions():
+    mixed = Samples(np.array([0, 0, 1, 1, 0, 1]), np.array([3, 4, 3, 4, 3, 3]), np.array([0, 1, 0, 1, 2, 1]))
+    together = uniforms(1, AUGMENT, mixed, 3)
+    alone = [uniforms(1, AUGMENT, mixed.only(slice(n, n + 1)), 3) for n in range(6)]
+    assert together.tolist() == np.concatenate(alone, axis=1).tolist()
+    assert len(set(together[0].tolist())) == 6
+
+
 def test_uniforms_are_uniform_and_uncorrelated():
     u = uniforms(5, AUGMENT, once(2, np.arange(20_000)), 4)
     assert u.shape == (4, 20_000)
