@@ -87,5 +87,5 @@ def _central(height: np.ndarray, width: np.ndarray, ratio: tuple[float, float]) 
     shape = width / height
     h = np.where(shape < ratio[0], np.rint(width / ratio[0]), height).astype(np.int64)
     w = np.where(shape > ratio[1], np.rint(height * ratio[1]), width).astype(np.int64)
-    h, w = np.clip(h, 1, height), np.clip(w, 1, width)
+    h, w = np.maximum(h, 1), np.maximum(w, 1)
     return np.stack(((height - h) // 2, (width - w) // 2, h, w), 1)

@@ -81,6 +81,21 @@ def test_where_no_box_fits_the_centre_is_torchvisions(height, width):
     assert ours.tolist() == theirs.tolist() * 3
 
 
+@pytest.mark.parametrize(("height", "width"), [(300, 320), (320, 300), (300, 300)])
+def test_where_the_whole_picture_is_asked_for_it_is_taken(height, width):
+    """No box of another shape has its area, and its own shape is within the bounds."""
+    box = draws(50, height, width, scale=(1.0, 1.0), ratio=RATIO).box
+    assert box.tolist() == [[0, 0, height, width]] * 50
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "ratio", "box"),
+    [(9, 1, (3.0, 4.0), [4, 0, 1, 1]), (1, 9, (0.1, 0.2), [0, 4, 1, 1])],
+)
+def test_a_box_has_at_least_one_pixel(height, width, ratio, box):
+    assert draws(3, height, width, scale=(0.9, 1.0), ratio=ratio).box.tolist() == [box] * 3
+
+
 def test_a_sample_does_not_see_its_neighbours():
     rng = np.random.default_rng(1)
     samples = Samples(rng.integers(0, 3, 64), rng.permutation(1000)[:64], rng.integers(0, 4, 64))
@@ -119,9 +134,11 @@ def test_our_boxes_never_change():
     drawn = draw(42, once(epoch, sample), height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
     assert drawn.box.tolist() == [[100, 99, 254, 335], [258, 124, 172, 156], [1, 8, 17, 16], [0, 1493, 10, 13]]
     assert drawn.flip.tolist() == [True, True, True, False]
+    assert (drawn.box.dtype, drawn.flip.dtype) == (np.int64, bool)
     again = Samples(epoch, sample, np.array([1, 1, 2, 3]))
     drawn = draw(42, again, height, width, scale=SCALE, ratio=RATIO, hflip=0.5)
     assert drawn.box.tolist() == [[48, 195, 324, 259], [11, 6, 394, 360], [0, 8, 17, 14], [0, 1493, 10, 13]]
+    assert draw_erased(42, again, 224, 0.7).dtype == np.int64
     assert draw_erased(42, again, 224, 0.7).tolist() == [
         [8, 187, 103, 34],
         [29, 69, 154, 107],
