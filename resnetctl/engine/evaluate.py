@@ -90,7 +90,8 @@ def evaluate(
     keep_freed_memory(device)
     was_training = network.training
     network.eval()
-    correct1, correct5 = torch.zeros(2, dtype=torch.int64, device=device)
+    correct1: int | torch.Tensor = 0
+    correct5: int | torch.Tensor = 0
     loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     seen, unreadable, kept = 0, [], _Kept(batches) if guesses else None
     total, agreement = len(batches.index), Agreement(group)
