@@ -112,7 +112,7 @@ def verbose(text: str) -> None:
 
 def warn(text: str) -> None:
     """Write `warning: text` to stderr, even with `-q`."""
-    _labelled("warning", "bold yellow", text)
+    _labelled("warning", "bold magenta", text)
 
 
 def show_error(error: ResnetctlError) -> None:

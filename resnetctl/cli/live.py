@@ -10,7 +10,10 @@ REDRAW_SECONDS = 0.1
 _BAR_MIN, _BAR_MAX = 8, 40
 _ERASE = "\r\x1b[J"  # to the end of the screen: a line that wrapped has several rows
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-RESTORE = _ERASE + _SHOW_CURSOR
+# without wrapping, text that is too wide stays on its row: the window may be narrower than it says, as some terminals
+# report a new size only after they have shown it
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+RESTORE = _WRAP + _ERASE + _SHOW_CURSOR
 """Restores the terminal, for a process that ends without closing its line."""
 
 
@@ -88,7 +91,7 @@ class Live:
     def _write(self) -> None:
         # filling the last column moves the cursor to the next row on some terminals
         text = fit(self._parts, max(1, self._width() - 1), colour=self._colour, ascii=self._ascii)
-        self._file.write(f"{_ERASE if self._shown else _HIDE_CURSOR}{text}\r")
+        self._file.write(f"{_ERASE if self._shown else _HIDE_CURSOR}{_NO_WRAP}{text}{_WRAP}\r")
         self._file.flush()
         self._shown = True
 
