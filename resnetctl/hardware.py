@@ -202,7 +202,7 @@ def accelerators() -> list[Accelerator]:
     found = []
     if torch.cuda.is_available():
         rocm = torch.version.hip is not None
-        driver = _amd_driver() if rocm else _nvidia_driver()
+        driver = read_file(Path("/sys/module/amdgpu/version")) if rocm else _nvidia_driver()
         for i in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(i)
             found.append(
@@ -253,10 +253,6 @@ def _nvidia_driver() -> str | None:
         return found[1]
     answer = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return answer.splitlines()[0] if answer else None
-
-
-def _amd_driver() -> str | None:
-    return read_file(Path("/sys/module/amdgpu/version"))
 
 
 def versions() -> dict[str, str | None]:
@@ -331,12 +327,10 @@ def _decodes(kind: str, device: str = "cpu") -> bool:
     return tuple(image.shape) == (3, 16, 16)
 
 
-def _pillow() -> str | None:
-    try:
-        import PIL
-        from PIL import features
-    except ImportError:
-        return None
+def _pillow() -> str:
+    import PIL
+    from PIL import features
+
     turbo = features.version_feature("libjpeg_turbo") if features.check_feature("libjpeg_turbo") else None
     return f"{PIL.__version__}, libjpeg-turbo {turbo}" if turbo else PIL.__version__
 

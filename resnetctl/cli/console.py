@@ -145,16 +145,12 @@ def print_document(kind: str, fields: Mapping[str, Any]) -> None:
     `kind` is the command's name, such as `recipe list`, or `error`. Numbers that are not finite become null. Only the
     first document of a process is written, so that stdout as a whole is JSON.
     """
-    global _json
-    print_json({"kind": kind, "version": JSON_VERSION, **fields})
-    _json = False
-
-
-def print_json(document: Any) -> None:
-    """Write `document` to stdout as one indented JSON document; numbers that are not finite become null."""
     import json
 
+    global _json
+    document = {"kind": kind, "version": JSON_VERSION, **fields}
     sys.stdout.write(json.dumps(_finite(document), indent=2) + "\n")
+    _json = False
 
 
 def _finite(value: Any) -> Any:

@@ -85,7 +85,8 @@ class _TrainLoop:
 
     def _begin(self) -> Iterator[Event]:
         """Load a checkpoint or starting weights, join the ranks, compile."""
-        why_not = self._why_not_compile()
+        t = self.recipe.train
+        why_not = compile_or_why_not(t.compile, self.setup.device, sync_bn=t.sync_bn and self.group.size > 1)
         self.compiled = why_not is None
         here = environment(
             self.setup.device, self.precision, self.compiled, self.micro_batch, self.group, self.view.decoder
@@ -136,10 +137,6 @@ class _TrainLoop:
             self.trainer.compile()
         if size is not None:
             self.trainer.rehearse(self.micro_batch, size, self.view.micro_batches)
-
-    def _why_not_compile(self) -> str | None:
-        t = self.recipe.train
-        return compile_or_why_not(t.compile, self.setup.device, sync_bn=t.sync_bn and self.group.size > 1)
 
     def _resume(self, here: dict[str, str | int]) -> Iterator[Event]:
         """Restore the checkpoint, and warn if the environment may change the bits of the result."""

@@ -33,7 +33,7 @@ def hub_file(weights: str, arch: str) -> Generator[str, None, Path]:
     config = _fetch(repository, revision, _CONFIG)
     if config is not None:
         _check_architecture(weights, _read(config), arch)
-    if not _is_here(repository, revision):
+    if not isinstance(_hub().try_to_load_from_cache(repository, _WEIGHTS, revision=revision or None), str):
         yield f"downloading {_WEIGHTS} of {name} from the Hugging Face Hub"
     path = _fetch(repository, revision, _WEIGHTS)
     if path is None:
@@ -74,10 +74,6 @@ def _hub() -> Any:
     utils.disable_progress_bars()
     utils.logging.set_verbosity_error()
     return huggingface_hub
-
-
-def _is_here(repository: str, revision: str) -> bool:
-    return isinstance(_hub().try_to_load_from_cache(repository, _WEIGHTS, revision=revision or None), str)
 
 
 def _fetch(repository: str, revision: str, file: str) -> Path | None:

@@ -26,11 +26,6 @@ def text(value: object) -> str:
     return html.escape(printable(value))
 
 
-def text_block(lines: str) -> str:
-    """Several lines as HTML text."""
-    return "\n".join(text(line) for line in lines.splitlines())
-
-
 def table(
     head: Sequence[object],
     rows: Iterable[Sequence[object]],

@@ -50,21 +50,17 @@ def page(contents: Contents) -> str:
         "</section>"
         for key, title, content in shown
     )
-    title = html.text(contents.title)
+    title, kind = html.text(contents.title), "Report of training" if runs else "Before training"
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="{GENERATOR}">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{title} · resnetctl</title><style>{_CSS.read_text(encoding='utf-8')}</style></head>\n"
-        f'<body><a class="skip" href="#content">Skip to the content</a><header><p class="kind">{_kind(contents)}</p>'
+        f'<body><a class="skip" href="#content">Skip to the content</a><header><p class="kind">{kind}</p>'
         f'<h1>{title}</h1>{_key(runs)}<nav aria-label="Sections">{links}</nav></header>'
         f'<main id="content">{body}</main><footer>Made by {html.text(GENERATOR)}</footer></body></html>\n'
     )
-
-
-def _kind(contents: Contents) -> str:
-    return "Report of training" if contents.runs else "Before training"
 
 
 def _key(runs: Sequence[RunPart]) -> str:
@@ -142,8 +138,8 @@ def _recipes(runs: Sequence[RunPart]) -> Section:
         content = said if rows else "<p>The recipes are the same.</p>"
     for s in summaries:
         if s.recipe:
-            toml = f"<pre>{html.text_block(recipe_to_toml(s.recipe))}</pre>"
-            content += html.details(f"The whole recipe of {s.name}", toml)
+            toml = "\n".join(map(html.text, recipe_to_toml(s.recipe).splitlines()))
+            content += html.details(f"The whole recipe of {s.name}", f"<pre>{toml}</pre>")
     return ("recipes", "Recipes", content) if content else None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +16,13 @@ class Reading:
 
     step: int
     epoch: float
-    loss: float
+    loss: float = math.nan
     """Mean since the last reading."""
-    lr: float
-    images_per_second: float
-    waiting: float
+    lr: float = math.nan
+    images_per_second: float = math.nan
+    waiting: float = math.nan
     """Share of the time spent waiting for data, 0 to 1."""
-    time: float
+    time: float = math.nan
     """Seconds since 1970."""
     worked: float = math.nan
     """Seconds of training and evaluation, excluding time between a stop and its resume."""
@@ -37,11 +37,15 @@ class Measured:
     top1: float
     """Percent."""
     top5: float
-    loss: float
+    loss: float = math.nan
     images: int
-    seconds: float
-    time: float
+    seconds: float = math.nan
+    time: float = math.nan
     worked: float = math.nan
+
+
+Line = TypeVar("Line", Reading, Measured)
+_WHOLE = ("step", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +76,9 @@ def read_metrics(path: Path, global_batch: int) -> Metrics:
     for entry in entries(path):
         try:
             if entry["kind"] == "train":
-                readings.append(_reading(entry))
+                readings.append(_read(Reading, entry))
             elif entry["kind"] == "eval":
-                evaluations.append(_measured(entry))
+                evaluations.append(_read(Measured, entry))
         except (KeyError, TypeError, ValueError, OverflowError):
             continue  # a killed writer's partial line
     return _timed(Metrics(readings=tuple(readings), evaluations=tuple(evaluations)), global_batch)
@@ -95,34 +99,13 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _reading(entry: dict[str, Any]) -> Reading:
-    return Reading(
-        step=int(entry["step"]),
-        epoch=float(entry["epoch"]),
-        loss=_number(entry, "loss"),
-        lr=_number(entry, "lr"),
-        images_per_second=_number(entry, "images_per_second"),
-        waiting=_number(entry, "waiting"),
-        time=_number(entry, "time"),
-    )
-
-
-def _measured(entry: dict[str, Any]) -> Measured:
-    return Measured(
-        step=int(entry["step"]),
-        epoch=float(entry["epoch"]),
-        top1=float(entry["top1"]),
-        top5=float(entry["top5"]),
-        loss=_number(entry, "loss"),
-        images=int(entry["images"]),
-        seconds=_number(entry, "seconds"),
-        time=_number(entry, "time"),
-    )
-
-
-def _number(entry: dict[str, Any], name: str) -> float:
-    value = entry.get(name)
-    return math.nan if value is None else float(value)
+def _read(kind: type[Line], entry: dict[str, Any]) -> Line:
+    """`entry` as a `kind`. Raises KeyError, TypeError or ValueError if a number that must be there is not."""
+    numbers: dict[str, Any] = {}
+    for f in fields(kind):
+        if f.default is MISSING or entry.get(f.name) is not None:
+            numbers[f.name] = (int if f.name in _WHOLE else float)(entry[f.name])
+    return kind(**numbers)
 
 
 def _timed(metrics: Metrics, global_batch: int) -> Metrics:

@@ -128,8 +128,6 @@ def _history(metadata: Metadata) -> tuple[Measured, ...]:
             top5=e.top5,
             loss=math.nan if e.loss is None else e.loss,
             images=e.images,
-            seconds=math.nan,
-            time=math.nan,
         )
         for e in metadata.history
     )

@@ -44,8 +44,6 @@ class ImageSuite:
     index: Index
     outputs: tuple[int, ...] | None
     """The model's output for each class of the index, if only these compete; None: all, numbered as in the index."""
-    left_out: int
-    """Images of classes that the model does not know."""
     notes: tuple[str, ...]
     """Files skipped in the folder."""
     caveats: tuple[str, ...]
@@ -101,7 +99,6 @@ def open_images(
     return ImageSuite(
         index=Index(index_path(scratch, "val")),
         outputs=None if suite == "v2" else tuple(classes.index(wnid) for wnid in own),
-        left_out=found - len(builder),
         notes=tuple(notes),
         caveats=tuple(caveats),
     )

@@ -104,7 +104,8 @@ def _packed(
 def _extracted(
     data_root: Path, source: Source, indexes: dict[str, Index], copying: Copying, progress: Progress
 ) -> Source:
-    _refuse_own_tree(data_root, source)
+    if absolute(source.root) == absolute(data_root) and (data_root / "train").is_dir():
+        raise UsageError("these are class folders already", hint="leave out --extract")
     extract(data_root, {split: index.path for split, index in indexes.items()}, copying.workers, progress)
     made = source_module("folder").open_source(data_root, data_root, "folder", progress)
     if made.classes != source.classes or set(made.splits) != set(indexes):
@@ -133,8 +134,3 @@ def remove_leftovers(data_root: Path) -> None:
         sweep_temporary_files(folder)
         with contextlib.suppress(OSError):  # it holds files that are not ours
             folder.rmdir()
-
-
-def _refuse_own_tree(data_root: Path, source: Source) -> None:
-    if absolute(source.root) == absolute(data_root) and (data_root / "train").is_dir():
-        raise UsageError("these are class folders already", hint="leave out --extract")

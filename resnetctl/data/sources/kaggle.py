@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -49,21 +48,15 @@ def _holds_imagenet(path: Path) -> bool:
     return first is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Lists:
-    labels: ground_truth.ValLabels
-    classes: tuple[str, ...]
-
-
 def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> Source:
     """The classes and the val labels, from the lists beside the images; a nested `.tar.gz` is unpacked first."""
     archive = path if path.is_file() else next((path / n for n in _NAMES if (path / n).is_file()), None)
     if archive is None:
         raise DataError(f"{printable(path)} has no {ZIP}", hint=imagenet.HOW_TO_GET)
     folders = [archive.parent, data_root]
-    lists = _Lists(labels=ground_truth.beside(folders), classes=ground_truth.classes_beside(folders))
+    labels, classes = ground_truth.beside(folders), ground_truth.classes_beside(folders)
     if archive.suffix == ".zip":
-        lists, nested = _look_inside(archive, lists)
+        labels, classes, nested = _look_inside(archive, labels, classes)
         if nested:
             archive = _unpack_nested(archive, data_root, progress)
     elif archive.suffix == ".gz":
@@ -71,25 +64,26 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if not target.is_file():
             gunzip_file(archive, target, progress)
         archive = target
-    classes = lists.classes
     source = Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(archive.stem),
         root=archive.parent,
         classes=classes,
         class_names=imagenet.names_of(classes),
-        splits={split: partial(_records, archive, split, classes, lists.labels.wnids) for split in ("train", "val")},
+        splits={split: partial(_records, archive, split, classes, labels.wnids) for split in ("train", "val")},
         published=imagenet.meant_to_be_imagenet(classes),
     )
-    if lists.labels.note is None:
-        source.expected["val"] = lists.labels.counts(classes)
+    if labels.note is None:
+        source.expected["val"] = labels.counts(classes)
     else:
-        source.notes.append(lists.labels.note)
+        source.notes.append(labels.note)
     return source
 
 
-def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
-    """The lists in the zip, if any, and whether the images are in a `.tar.gz` inside it."""
-    labels, classes, nested = lists.labels, lists.classes, False
+def _look_inside(
+    archive: Path, labels: ground_truth.ValLabels, classes: tuple[str, ...]
+) -> tuple[ground_truth.ValLabels, tuple[str, ...], bool]:
+    """The lists in the zip, or those given, and whether the images are in a `.tar.gz` inside it."""
+    nested = False
 
     def wanted(name: str) -> bool:
         return name.rpartition("/")[2] in (ground_truth.SOLUTION, ground_truth.SYNSETS, f"{TAR}.gz")
@@ -104,7 +98,7 @@ def _look_inside(archive: Path, lists: _Lists) -> tuple[_Lists, bool]:
             labels = ground_truth.from_solution(read_member(archive, member), what)
         else:
             classes = ground_truth.synsets(read_member(archive, member), what)
-    return _Lists(labels=labels, classes=classes), nested
+    return labels, classes, nested
 
 
 def _unpack_nested(archive: Path, data_root: Path, progress: Progress) -> Path:
