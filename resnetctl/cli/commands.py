@@ -42,7 +42,7 @@ COMMANDS = {
     "eval": Listed(
         "Results", "Measure top-1 and top-5 with 95 % intervals, on the val images or on other suites", "eval:eval_"
     ),
-    "predict": Listed("Results", "Name the five most probable classes of pictures", "predict:predict"),
+    "predict": Listed("Results", "Name the five most probable classes of images", "predict:predict"),
     "export": Listed(
         "Results", "Write a model for other programs, and check that it computes the same there", "export:export"
     ),

@@ -51,7 +51,7 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line per image.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Name the five most probable classes of pictures.
+    """Name the five most probable classes of images.
 
     Images are rotated according to their EXIF data, then resized and cropped as in evaluation.
 
