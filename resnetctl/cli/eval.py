@@ -11,7 +11,6 @@ import typer
 
 from resnetctl.cli import complete, console, early, failures, options
 from resnetctl.errors import UsageError
-from resnetctl.files import check_new_file
 
 if TYPE_CHECKING:
     from resnetctl.cli.eval_report import Line
@@ -181,6 +180,8 @@ def _check_files(per_class: Path | None, sheet: Path | None, *, alone: bool) -> 
             )
         check_sheet(sheet)
     if per_class is not None:
+        from resnetctl.files import check_new_file
+
         check_new_file(per_class)
 
 
