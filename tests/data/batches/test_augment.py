@@ -81,6 +81,13 @@ def test_where_no_box_fits_the_centre_is_torchvisions(height, width):
     assert ours.tolist() == theirs.tolist() * 3
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (4, 5), (6, 3)])
+def test_the_boxes_of_a_small_picture_have_torchvisions_sizes(height, width):
+    """From a single pixel to the whole side."""
+    ours, theirs = draws(N, height, width).box, torchvision_boxes(N // 10, height, width)
+    assert {*map(tuple, ours[:, 2:].tolist())} == {*map(tuple, theirs[:, 2:].tolist())}
+
+
 @pytest.mark.parametrize(("height", "width"), [(300, 320), (320, 300), (300, 300)])
 def test_where_the_whole_picture_is_asked_for_it_is_taken(height, width):
     """No box of another shape has its area, and its own shape is within the bounds."""
@@ -161,6 +168,12 @@ def test_what_is_erased_is_distributed_as_torchvisions(size):
     for name, a, b in zip(("top", "left", "height", "width"), ours.T, theirs.T, strict=True):
         assert stats.ks_2samp(a, b).pvalue > 0.001, name
     assert stats.ks_2samp(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]).pvalue > 0.001
+
+
+def test_a_side_is_never_erased_whole():
+    """Though 0.33 × 3.3 > 1, as with torchvision."""
+    ours, theirs = draw_erased(0, once(np.zeros(N, np.int64), np.arange(N)), 6, 1.0), torchvision_erased(N // 10, 6)
+    assert ours[:, 2:].max(0).tolist() == theirs[:, 2:].max(0).tolist() == [5, 5]
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 1.0])
