@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,16 +53,21 @@ class EvalBatches(IndexBatches):
         return range(view.rank, -(-len(self.index) // view.batch), view.world_size)
 
     def __getitem__(self, item: int) -> Batch:
-        view, data = self.view, self.view.data
+        view = self.view
         sample = range(item * view.batch, min((item + 1) * view.batch, len(self.index)))
-        images = empty_images(len(sample), data.val_size)
         labels = torch.from_numpy(self.index.label[sample.start : sample.stop].astype(np.int64))
-        unreadable = []
-        for n, i in enumerate(sample):
-            try:
-                images[n] = centre(decode(self.index.read(i)), data.val_resize, data.val_size, data.interpolation)
-            except DataError:
-                images[n] = 0
-                labels[n] = -1
-                unreadable.append(i)
-        return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
+        return read_batch(sample, labels, view.data, lambda i: decode(self.index.read(i)))
+
+
+def read_batch(
+    items: Sequence[int], labels: torch.Tensor, data: DataRecipe, read: Callable[[int], torch.Tensor]
+) -> Batch:
+    """The `[3, H, W] uint8` images that `read` gives, resized and cropped; unreadable ones black, with the label -1."""
+    images, unreadable = empty_images(len(items), data.val_size), []
+    for n, i in enumerate(items):
+        try:
+            images[n] = centre(read(i), data.val_resize, data.val_size, data.interpolation)
+        except DataError:
+            images[n], labels[n] = 0, -1
+            unreadable.append(i)
+    return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))

@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import Dataset
 
 from resnetctl.data.archives import MAX_SAMPLE_BYTES
-from resnetctl.data.batches.batch import Batch, empty_images
-from resnetctl.data.images.decode import centre, decode
+from resnetctl.data.batches.batch import Batch
+from resnetctl.data.batches.eval import read_batch
+from resnetctl.data.images.decode import decode
 from resnetctl.data.images.orientation import orientation, turned
 from resnetctl.errors import DataError
 from resnetctl.recipe import DataRecipe
@@ -39,19 +40,10 @@ class FileBatches(Dataset[Batch]):
         return range(-(-len(self.view.files) // self.view.batch))
 
     def __getitem__(self, item: int) -> Batch:
-        view, data = self.view, self.view.data
+        view = self.view
         sample = range(item * view.batch, min((item + 1) * view.batch, len(view.files)))
-        images = empty_images(len(sample), data.val_size)
         labels = torch.zeros(len(sample), dtype=torch.int64)
-        unreadable = []
-        for n, i in enumerate(sample):
-            try:
-                images[n] = centre(read_upright(view.files[i]), data.val_resize, data.val_size, data.interpolation)
-            except DataError:
-                images[n] = 0
-                labels[n] = -1
-                unreadable.append(i)
-        return Batch(images, labels, torch.tensor(unreadable, dtype=torch.int64))
+        return read_batch(sample, labels, view.data, lambda i: read_upright(view.files[i]))
 
 
 def read_upright(path: str | Path) -> torch.Tensor:
