@@ -32,11 +32,13 @@ class ValLabels:
     note: str | None
     """A remark on their origin for the user."""
 
-    def counts(self, classes: Sequence[str]) -> list[int]:
-        """Expected images per class."""
+    def expected(self, classes: Sequence[str]) -> dict[str, Sequence[int]]:
+        """Split to the expected images per class; nothing by our own table, of which people may hold a part."""
+        if self.note:
+            return {}
         position = {wnid: label for label, wnid in enumerate(classes)}
         labels = [position[wnid] for wnid in self.wnids.values() if wnid in position]
-        return np.bincount(np.array(labels, np.int64), minlength=len(classes)).tolist()
+        return {"val": np.bincount(np.array(labels, np.int64), minlength=len(classes)).tolist()}
 
 
 def from_devkit(devkit: Devkit) -> ValLabels:

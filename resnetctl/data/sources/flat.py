@@ -62,7 +62,9 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             f"the val labels name classes that are missing from train/: {some(unknown)}",
             hint="train/ needs the folders of all classes",
         )
-    source = Source(
+    if labels.note:
+        notes.append(labels.note)
+    return Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(path.resolve().name),
         root=path,
         classes=classes,
@@ -71,14 +73,10 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
             "train": partial(image_records, path, "/".join((*below, "train")), "train", classes, notes),
             "val": partial(_val_records, path, "/".join((*below, "val")), classes, labels.wnids),
         },
+        expected=labels.expected(classes),
         published=imagenet.meant_to_be_imagenet(classes),
         notes=notes,
     )
-    if labels.note is None:
-        source.expected["val"] = labels.counts(classes)
-    else:
-        notes.append(labels.note)
-    return source
 
 
 def _val_records(

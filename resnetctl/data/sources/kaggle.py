@@ -64,19 +64,16 @@ def open_source(path: Path, data_root: Path, kind: str, progress: Progress) -> S
         if not target.is_file():
             gunzip_file(archive, target, progress)
         archive = target
-    source = Source(
+    return Source(
         name=imagenet.NAME if classes == imagenet.wnids() else printable(archive.stem),
         root=archive.parent,
         classes=classes,
         class_names=imagenet.names_of(classes),
         splits={split: partial(_records, archive, split, classes, labels.wnids) for split in ("train", "val")},
+        expected=labels.expected(classes),
         published=imagenet.meant_to_be_imagenet(classes),
+        notes=[labels.note] if labels.note else [],
     )
-    if labels.note is None:
-        source.expected["val"] = labels.counts(classes)
-    else:
-        source.notes.append(labels.note)
-    return source
 
 
 def _look_inside(
