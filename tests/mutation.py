@@ -1,6 +1,6 @@
 """Faults made by a machine in what decides a run's bits, and whether the tests notice them.
 
-python -m tests.mutation                 # all of [tool.mutmut] in pyproject.toml: half an hour on one core
+python -m tests.mutation                 # all of [tool.mutmut] in pyproject.toml: some three hours on one core
 python -m tests.mutation --sample 40     # so many of each module, drawn with --seed
 
 It needs `pip install '.[test,mutation]'`. What was tried before (in mutants/) is not tried again. At the end stand a
