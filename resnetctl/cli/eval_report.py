@@ -82,7 +82,9 @@ def _table(lines: Sequence[Line]) -> None:
         if published:
             row.append(f"{o.published[0]:.2f} / {o.published[1]:.2f}" if o.published else "")
         rows.append(row)
-    console.table((*columns, "published") if published else columns, rows, spare=("loss", "images", "95 % interval"))
+    if published:
+        columns.append("published")
+    console.table(columns, rows, spare=("loss", "images", "95 % interval", "top-5 %"))
 
 
 def _comparison(first: Line, second: Line) -> "Comparison | None":
