@@ -56,7 +56,7 @@ def test_a_block_of_the_readme(block: list[str], clone: Path, tmp_path: Path) ->
         print(done.stderr[-1500:] + done.stdout[-1500:])
 
 
-def test_pictures_and_links_of_the_readme_are_there() -> None:
+def test_image_files_and_links_of_the_readme_are_there() -> None:
     text = README.read_text(encoding="utf-8")
     headings = {
         re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")

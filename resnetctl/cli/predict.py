@@ -91,21 +91,21 @@ def predict(
 
 def _files(images: list[str], scratch: Path) -> dict[str, str]:
     """The named files, and those named by or read from stdin, each with its display name."""
-    from resnetctl.data.pictures import find_pictures, read_names
+    from resnetctl.data.image_files import find_images, read_names
 
     if images.count(_STDIN) > 1:
         raise UsageError("stdin can be read only once", hint="give one -")
     found: dict[str, str] = {}
     for image in images:
         if image != _STDIN:
-            found |= {name: name for name in find_pictures([image])}
+            found |= {name: name for name in find_images([image])}
             continue
         came = read_names(sys.stdin.buffer)
         if isinstance(came, bytes):
             (scratch / "stdin").write_bytes(came)
             found[str(scratch / "stdin")] = _STDIN
         else:
-            found |= {name: name for name in find_pictures(came, must_exist=False)}
+            found |= {name: name for name in find_images(came, must_exist=False)}
     return found
 
 

@@ -27,9 +27,9 @@ from resnetctl.data.batches.eval import EvalBatches, eval_view
 from resnetctl.data.batches.loader import load
 from resnetctl.data.batches.train import TrainBatches, train_view
 from resnetctl.data.dataset import load_dataset
+from resnetctl.data.image_files import find_images
 from resnetctl.data.images import nvimgcodec
 from resnetctl.data.index import Index
-from resnetctl.data.pictures import find_pictures
 from resnetctl.data.prepare import prepare
 from resnetctl.engine.inference import Model
 from resnetctl.engine.normalise import Normalise
@@ -72,7 +72,7 @@ def predicting(pictures: Path) -> None:
     device, recipe = torch.device("cpu"), load_recipe("torchvision-v1")
     normalise = Normalise(recipe.data.mean, recipe.data.std, device)
     model = NoModel(network=torch.nn.Identity(), normalise=normalise, device=device, precision=torch.float32)
-    files = find_pictures([str(pictures)])
+    files = find_images([str(pictures)])
     found = [p for batch in predict(model, recipe.data, files, workers=WORKERS) for p in batch]
     assert len(found) == FILES
     assert not any(p.problem for p in found)

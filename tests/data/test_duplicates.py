@@ -118,7 +118,7 @@ def test_smaller_and_worse_is_nearly_the_same(tmp_path):
     ]
 
 
-def test_pictures_of_a_single_colour_are_not_alike(tmp_path):
+def test_image_files_of_a_single_colour_are_not_alike(tmp_path):
     def flat(colour):
         file = io.BytesIO()
         Image.new("RGB", (64, 64), colour).save(file, "PNG")

@@ -42,7 +42,7 @@ def test_a_folder_in_the_way(tmp_path):
         check_page(tmp_path / "report.html")
 
 
-def test_pictures_replace_those_of_a_report(tmp_path):
+def test_image_files_replace_those_of_a_report(tmp_path):
     write_pictures(tmp_path / "plots", {"loss.png": PNG})
     write_pictures(tmp_path / "plots", {"loss.png": PNG, "rate.png": PNG})
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == ["loss.png", "rate.png"]

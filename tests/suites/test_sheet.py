@@ -17,7 +17,7 @@ def share_of(image, colour):
 
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (5, 5, 1), (6, 5, 2), (11, 5, 3)])
-def test_pictures_stand_in_rows_of_five(count, columns, rows):
+def test_image_files_stand_in_rows_of_five(count, columns, rows):
     one, many = draw_sheet([tile()]), draw_sheet([tile()] * count)
     assert many.width == (one.width - 14) * columns + 14
     assert many.height == (one.height - 14) * rows + 14

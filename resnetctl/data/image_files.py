@@ -17,7 +17,7 @@ _TEXT = {*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\0"}  # \0: between n
 _HEAD_BYTES = 1024
 
 
-def find_pictures(names: Sequence[str], *, must_exist: bool = True) -> list[str]:
+def find_images(names: Sequence[str], *, must_exist: bool = True) -> list[str]:
     """The files among `names`, and the images below the folders among them, in the order given, folders sorted.
 
     Raises UsageError for an archive, a URL or (with `must_exist`) a missing file, and DataError for a folder without

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from resnetctl.data.pictures import find_pictures, read_names
+from resnetctl.data.image_files import find_images, read_names
 from resnetctl.errors import DataError, UsageError
 from tests.fixtures.imagenet_archives import jpeg
 
@@ -21,12 +21,12 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_folder_is_its_images_in_order(folder):
     expected = ["pics/a.PNG", "pics/b.jpg", "pics/sub/c.jpeg", "pics/sub/deep/d.webp"]
-    assert find_pictures(["pics"]) == expected
-    assert find_pictures([str(folder / "pics")]) == [str(folder / p) for p in expected]
+    assert find_images(["pics"]) == expected
+    assert find_images([str(folder / "pics")]) == [str(folder / p) for p in expected]
 
 
 def test_a_file_is_taken_whatever_its_name(folder):
-    assert find_pictures(["single", "pics/sub", "./pics/notes.txt"]) == [
+    assert find_images(["single", "pics/sub", "./pics/notes.txt"]) == [
         "single",
         "pics/sub/c.jpeg",
         "pics/sub/deep/d.webp",
@@ -37,7 +37,7 @@ def test_a_file_is_taken_whatever_its_name(folder):
 def test_a_folder_without_images_is_told(folder):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="no images found in empty") as caught:
-        find_pictures(["empty"])
+        find_images(["empty"])
     assert ".jpg" in caught.value.hint
 
 
@@ -46,7 +46,7 @@ def test_a_folder_without_images_is_told(folder):
 )
 def test_a_url_is_refused_with_the_way(name):
     with pytest.raises(UsageError, match="is a URL") as caught:
-        find_pictures([name])
+        find_images([name])
     assert "curl" in caught.value.hint
 
 
@@ -55,19 +55,19 @@ def test_an_archive_is_refused_with_the_way(name, folder):
     if not name.startswith("gone"):
         (folder / name).write_bytes(b"PK")
     with pytest.raises(UsageError, match="is an archive") as caught:
-        find_pictures([name])
+        find_images([name])
     assert "unpack" in caught.value.hint
 
 
 def test_a_folder_may_be_called_like_an_archive(folder):
     (folder / "pics").rename(folder / "pics.zip")
-    assert len(find_pictures(["pics.zip"])) == 4
+    assert len(find_images(["pics.zip"])) == 4
 
 
 def test_what_is_not_there_is_refused_unless_it_comes_from_a_list(folder):
     with pytest.raises(UsageError, match=r"no such file or folder: gone\.jpg"):
-        find_pictures(["single", "gone.jpg"])
-    assert find_pictures(["single", "gone.jpg"], must_exist=False) == ["single", "gone.jpg"]
+        find_images(["single", "gone.jpg"])
+    assert find_images(["single", "gone.jpg"], must_exist=False) == ["single", "gone.jpg"]
 
 
 @pytest.mark.parametrize(
