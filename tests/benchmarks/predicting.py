@@ -90,7 +90,7 @@ def loading(index: Index, decoder: str) -> None:
 def evaluating(index: Index) -> None:
     """As many images of the evaluation's loader."""
     batches = EvalBatches(eval_view(load_recipe("torchvision-v1"), index, BATCH))
-    items = [n % len(batches.items()) for n in range(-(-FILES // BATCH))]
+    items = [n % (len(index) // BATCH) for n in range(-(-FILES // BATCH))]  # the full batches
     assert sum(len(b.labels) for b in load(batches, items, workers=WORKERS, pin=False)) >= FILES
 
 
