@@ -109,7 +109,7 @@ def test_another_environment_is_a_warning(zygote, tmp_path):
     folder = killed_after(zygote, tmp_path) / "checkpoints"
     newest = commits(folder)[0]
     known = load_file(newest.path)
-    there = {**known.metadata.environment, "threads": 64, "torch": "2.10.0", "instruction set": "AVX2"}
+    there = {**known.metadata.environment, "threads": 64, "torch": "2.10.0", "instruction set": "another"}
     save_checkpoint(folder, Checkpoint(known.tensors, replace(known.metadata, environment=there)))
     done = run(zygote, tmp_path, "--resume")
     assert done.returncode == 0, done.err
@@ -117,7 +117,7 @@ def test_another_environment_is_a_warning(zygote, tmp_path):
     assert "not bit-exact: the checkpoint was written with another" in warning
     assert "threads (64 → 1)" in warning
     assert "torch (2.10.0 → " in warning
-    assert "instruction set (AVX2 → " in warning
+    assert "instruction set (another → " in warning
     assert "device" not in warning
 
 
