@@ -119,7 +119,7 @@ def eval_(
     early.check_models(runs, [*(names or [None]), *([against] if against else [])], data if on_val else None)
 
     from resnetctl.cli import eval_report
-    from resnetctl.cli.train import launched
+    from resnetctl.cli.ranks import start_ranks
     from resnetctl.distributed.group import joined
     from resnetctl.distributed.voice import one_voice
     from resnetctl.distributed.world import read_world
@@ -127,7 +127,7 @@ def eval_(
     from resnetctl.engine.measure import Images
     from resnetctl.engine.models import Asked
 
-    if (code := launched(gpus, cpu_procs, device)) is not None:
+    if (code := start_ranks(gpus, cpu_procs, device)) is not None:
         raise typer.Exit(code)
     world = read_world(os.environ)
     with joined(world) as group, one_voice(group, failures.tell), tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,6 @@
 """`resnetctl train`."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnetctl.cli import complete, console, early, failures, live, options
+from resnetctl.cli.ranks import start_ranks
 from resnetctl.errors import EXIT_INTERRUPTED, exit_code_of
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def train(
         keep=keep,
     )
     early.check_train(data, runs, resume, which, name, recipe, overrides, gpus)
-    code = launched(gpus, cpu_procs, device)
-    if code is not None:
+    if (code := start_ranks(gpus, cpu_procs, device)) is not None:
         raise typer.Exit(code)
     from resnetctl.engine.events import Preparing
 
@@ -108,19 +107,6 @@ def train(
             allow_changes=allow_changes,
         )
         raise typer.Exit(_ranks_part(request, show, as_json))
-
-
-def launched(gpus: str | None, cpu_procs: int | None, device: str) -> int | None:
-    """The exit code of ranks started on this machine; None if this is the only process, or a rank."""
-    from resnetctl.distributed.world import is_a_rank
-
-    if (gpus is None and cpu_procs is None) or is_a_rank(os.environ):
-        return None
-    from resnetctl.distributed.launch import launch
-    from resnetctl.engine.device import local_ranks
-
-    ranks = local_ranks(gpus, cpu_procs, device)
-    return launch(ranks, sys.argv[1:], console.warn, on_gpus=gpus is not None) if ranks > 1 else None
 
 
 @contextmanager

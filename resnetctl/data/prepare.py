@@ -110,7 +110,7 @@ def prepare(
                 source, kind = copy(data_root, kind, source, builders, copying, progress)
                 builders, split = _list_samples(source, progress), None
             notices += _before(earlier, kind, source.root)
-            dataset, splits = _write(data_root, kind, source, builders, incomplete, split, release_quarantined)
+            dataset, splits = _write(data_root, earlier, kind, source, builders, incomplete, split, release_quarantined)
     if "val" not in builders:
         notices.append(_NO_VAL)
     if release_quarantined and earlier:
@@ -285,6 +285,7 @@ def _before(earlier: Dataset | None, kind: str, root: Path) -> list[str]:
 
 def _write(
     data_root: Path,
+    earlier: Dataset | None,
     kind: str,
     source: Source,
     builders: dict[str, IndexBuilder],
@@ -295,7 +296,6 @@ def _write(
     """Write the indexes and `dataset.json`, keeping earlier findings of `verify` on the same samples."""
     root, here = absolute(source.root), absolute(data_root)
     shown_root = str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
-    earlier = _earlier(data_root)
     infos, summaries, files = {}, [], {}
     for split, builder in builders.items():
         info = IndexInfo(
