@@ -79,6 +79,11 @@ def rank_device(name: str, local_rank: int, local_size: int) -> torch.device:
 def local_ranks(gpus: str | None, cpu_procs: int | None, device: str) -> int:
     """The number of ranks on this machine by `--gpus` or `--cpu-procs`; UsageError if that is impossible."""
     if gpus is None:
+        if cpu_procs is not None and device not in ("auto", "cpu"):
+            raise UsageError(
+                f"--cpu-procs cannot be combined with --device {printable(device)}",
+                hint="--gpus N for several GPUs, or leave out --device",
+            )
         return cpu_procs or 1
     if cpu_procs is not None or device not in ("auto", "cuda"):
         raise UsageError("--gpus cannot be combined with --cpu-procs or another --device")

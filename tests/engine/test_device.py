@@ -25,6 +25,7 @@ from resnetctl.engine.device import (
     compile_or_why_not,
     keep_freed_memory,
     limit_compile_processes,
+    local_ranks,
     out_of_memory,
     rank_device,
     set_deterministic,
@@ -126,6 +127,13 @@ def test_precisions():
         choose_precision("fp16", CPU)
     assert "train.precision=bf16" in caught.value.hint
     assert set(PRECISION_NAMES.values()) == {"bf16", "fp16", "fp32"}
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_processes_on_the_cpu_are_not_started_for_another_device(device):
+    assert local_ranks(None, 2, "auto") == local_ranks(None, 2, "cpu") == 2
+    with pytest.raises(UsageError, match=f"--cpu-procs cannot be combined with --device {device}"):
+        local_ranks(None, 2, device)
 
 
 def test_automatic_bf16_on_the_cpu_follows_the_hardware():
