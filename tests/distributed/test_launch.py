@@ -20,11 +20,11 @@ from resnetctl.distributed.group import EXIT_LOST
 # --- as srun starts tasks -----------------------------------------------------------------------------------------
 
 
-def tasks(folder: Path, data: Path, *, restarts: int) -> list[subprocess.Popen]:
+def tasks(folder: Path, data: Path, *, restarts: int, max_steps: int | None = None) -> list[subprocess.Popen]:
     """Two tasks of a step of job 4711 on this machine."""
     args = ("--arch", "resnet18", "--epochs", "40", "--batch-size", "12", "--device", "cpu", "--name", "run")
     values = ("data.train_size=32", "data.val_size=32", "data.val_resize=32", "checkpoint.every_minutes=60")
-    args += tuple(a for v in values for a in ("--set", v)) + ("--max-steps", "30") * bool(restarts)
+    args += tuple(a for v in values for a in ("--set", v)) + (("--max-steps", str(max_steps)) if max_steps else ())
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RESNETCTL_", "SLURM_"))}
     job = {
         "SLURM_JOB_ID": "4711",
@@ -59,16 +59,17 @@ def test_sigusr1_saves_and_the_requeued_job_goes_on(tmp_path):
     until_both_train(tmp_path, first)
     for task in first:  # as --signal=USR1@300 does
         task.send_signal(signal.SIGUSR1)
-    err, silent = (task.communicate(timeout=60)[1] for task in first)
+    err, silent = (task.communicate(timeout=300)[1] for task in first)
     assert [task.returncode for task in first] == [143, 0]
     assert silent == ""
     (saved,) = (tmp_path / "run" / "checkpoints").glob("*.json")
     step = json.loads(saved.read_text())["step"]
     assert f"stopped after step {step} of" in err
-    err, silent = (task.communicate(timeout=120)[1] for task in tasks(tmp_path, tmp_path / "data", restarts=1))
+    again = tasks(tmp_path, tmp_path / "data", restarts=1, max_steps=step + 10)  # however far it came before the signal
+    err, silent = (task.communicate(timeout=300)[1] for task in again)
     assert f"started again: continuing {tmp_path}/run" in err
     assert f"resuming after step {step}" in err
-    assert "done: 30 steps" in err
+    assert f"done: {step + 10} steps" in err
     assert silent == ""
 
 
